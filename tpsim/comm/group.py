@@ -1,0 +1,363 @@
+"""`Group`: the collectives as layers see them, on any communicator."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpsim.comm import watch
+from tpsim.comm.algorithms import ALGORITHMS
+from tpsim.comm.carrier import UFUNCS, Array, Carrier, Pending, Reduction
+from tpsim.comm.desk import Desk
+from tpsim.comm.handle import Handle, joined_shape
+from tpsim.comm.meeting_carrier import MeetingCarrier
+from tpsim.comm.message_carrier import MessageCarrier
+from tpsim.comm.mpi_carrier import MPICarrier
+from tpsim.comm.point_to_point import recv, send
+from tpsim.comm.signature import Signature, signature
+from tpsim.comm.virtual import VirtualComm
+
+
+class Group:
+    """Ranks that compute together. All of them make one, at the same place in the program.
+
+    Arrays may have any memory layout; results are fresh arrays in C order, or `out`. Each call writes
+    one event to the current trace. Every blocking call has a non-blocking twin, `i` + its name, which
+    returns a `Handle`; its input must not change until the handle's `wait` has returned the result.
+
+    Parameters
+    ----------
+    comm : VirtualComm or mpi4py.MPI.Comm
+        Duplicated, so that the group's messages never meet other ones.
+    algorithm : {"ring", "recursive_doubling", "rabenseifner", "tree", "rank_order", "mpi"}
+        How collectives are carried out, which fixes the order of every sum: with any but "mpi" the
+        bits are the same on virtual ranks and under mpiexec.
+    name : str, optional
+        The group's name in traces and messages.
+    check : bool, optional
+        Ranks compare what they call before each collective, so that a difference is an error on every
+        rank; under mpiexec, a collective that hangs is reported and the job ended. Default: True, or
+        the environment's TPSIM_CHECK (0 or 1).
+    messages : bool, optional
+        Whether to send the algorithm's messages. Default: only where ranks can't see each other's
+        arrays. On virtual ranks the same bits are otherwise computed at once, and a trace shows the
+        algorithm's closed form of bytes.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank within the group, and how many ranks there are.
+
+    Examples
+    --------
+    >>> from tpsim import run
+    >>> def main(comm):
+    ...     group = Group(comm)
+    ...     return group.all_reduce(np.array([1.0, group.rank]))
+    >>> run(main, ranks=4)[0]
+    array([4., 6.])
+    """
+
+    def __init__(
+        self,
+        comm: Any,
+        algorithm: str = "ring",
+        *,
+        name: str = "tp",
+        check: bool | None = None,
+        messages: bool | None = None,
+    ) -> None:
+        if algorithm not in {*ALGORITHMS, "mpi"}:
+            raise ValueError(
+                f"Group: algorithm {algorithm!r} is not known; pick one of {', '.join([*ALGORITHMS, 'mpi'])}"
+            )
+        if not hasattr(comm, "Get_rank"):
+            raise TypeError(
+                f"Group: a {type(comm).__name__} is not a communicator; pass the one that main got from run "
+                "or launch"
+            )
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.algorithm = algorithm
+        self.name = name
+        self.check = os.environ.get("TPSIM_CHECK", "1") != "0" if check is None else check
+        self._messages = messages
+        with watch.making(f"Group {name!r}", comm):
+            self._comm = comm.Dup()
+            self._carrier = self._choose_carrier()
+            self._desk = self._choose_desk()
+        self._meets = isinstance(self._carrier, MeetingCarrier)
+        self._parts: dict[int, Group] = {}
+
+    def _choose_carrier(self) -> Carrier:
+        if isinstance(self._comm, VirtualComm) and (self.algorithm == "mpi" or not self._messages):
+            return MeetingCarrier(self._comm, self.algorithm)
+        if self.algorithm == "mpi":
+            return MPICarrier(self._comm, check=self.check)
+        return MessageCarrier(self._comm, self.algorithm, check=self.check)
+
+    def _choose_desk(self) -> Desk | None:
+        if isinstance(self._comm, VirtualComm):
+            self._comm.Set_name(self.name)
+            return self._comm.desk()
+        return watch.desk_of(self._comm, self.name) if self.check else None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the bytes in this group's events were counted while sending."""
+        return self._carrier.counted
+
+    def __repr__(self) -> str:
+        return f"Group({self.name!r}, rank {self.rank} of {self.size}, {self.algorithm})"
+
+    # -- collectives --------------------------------------------------------------------------------------
+
+    def all_reduce(self, x: NDArray[Any], op: Reduction = "sum", *, out: Array | None = None) -> Array:
+        """Return the element-wise reduction of every rank's `x`, on every rank.
+
+        Parameters
+        ----------
+        x : array
+            Of the same shape and dtype on every rank.
+        op : {"sum", "max", "min"}
+            The reduction.
+        out : array, optional
+            Where to put the result (it may be `x` itself).
+
+        Raises
+        ------
+        CollectiveMismatchError
+            On every rank, if the ranks' calls differ.
+        """
+        return self._prepare_all_reduce(x, op, out).wait()
+
+    def iall_reduce(self, x: NDArray[Any], op: Reduction = "sum", *, out: Array | None = None) -> Handle:
+        """Begin `all_reduce`."""
+        return self._prepare_all_reduce(x, op, out).start()
+
+    def _prepare_all_reduce(self, x: Array, op: Reduction, out: Array | None) -> Handle:
+        call = self._call("all_reduce", x, self._reduction("all_reduce", op))
+        return self._handle(call, self._carrier.all_reduce(call, x.ravel()), x.shape, out=out)
+
+    def all_gather(self, x: NDArray[Any], axis: int = 0, *, out: Array | None = None) -> Array:
+        """Return every rank's `x` joined along `axis`, in rank order, on every rank."""
+        return self._prepare_all_gather(x, axis, out).wait()
+
+    def iall_gather(self, x: NDArray[Any], axis: int = 0, *, out: Array | None = None) -> Handle:
+        """Begin `all_gather`."""
+        return self._prepare_all_gather(x, axis, out).start()
+
+    def _prepare_all_gather(self, x: Array, axis: int, out: Array | None) -> Handle:
+        axis = self._axis("all_gather", x, axis)
+        call = self._call("all_gather", x, "", axis)
+        pending = self._carrier.all_gather(call, x.ravel())
+        return self._handle(call, pending, (self.size, *x.shape), join=axis, out=out)
+
+    def reduce_scatter(
+        self, x: NDArray[Any], axis: int = 0, op: Reduction = "sum", *, out: Array | None = None
+    ) -> Array:
+        """Reduce every rank's `x`; return this rank's block of the result, cut along `axis`.
+
+        Raises
+        ------
+        ValueError
+            If `x.shape[axis]` is not divisible by the number of ranks.
+        """
+        return self._prepare_reduce_scatter(x, axis, op, out).wait()
+
+    def ireduce_scatter(
+        self, x: NDArray[Any], axis: int = 0, op: Reduction = "sum", *, out: Array | None = None
+    ) -> Handle:
+        """Begin `reduce_scatter`."""
+        return self._prepare_reduce_scatter(x, axis, op, out).start()
+
+    def _prepare_reduce_scatter(self, x: Array, axis: int, op: Reduction, out: Array | None) -> Handle:
+        axis = self._axis("reduce_scatter", x, axis)
+        blocks = self._cut("reduce_scatter", x, axis)  # [ranks, *block]
+        call = self._call("reduce_scatter", x, self._reduction("reduce_scatter", op), axis)
+        pending = self._carrier.reduce_scatter(call, blocks.ravel())
+        return self._handle(call, pending, blocks.shape[1:], out=out)
+
+    def broadcast(self, x: NDArray[Any], root: int = 0, *, out: Array | None = None) -> Array:
+        """Return the root's `x` on every rank; the others' `x` says only its shape and dtype."""
+        return self._prepare_broadcast(x, root, out).wait()
+
+    def ibroadcast(self, x: NDArray[Any], root: int = 0, *, out: Array | None = None) -> Handle:
+        """Begin `broadcast`."""
+        return self._prepare_broadcast(x, root, out).start()
+
+    def _prepare_broadcast(self, x: Array, root: int, out: Array | None) -> Handle:
+        self._check_rank("broadcast", "root", root)
+        call = self._call("broadcast", x, "", root)
+        return self._handle(call, self._carrier.broadcast(call, x.ravel()), x.shape, out=out)
+
+    def all_to_all(
+        self, x: NDArray[Any], split_axis: int = 0, join_axis: int = 0, *, out: Array | None = None
+    ) -> Array:
+        """Cut `x` along `split_axis`; return every rank's block for this rank, joined along `join_axis`."""
+        return self._prepare_all_to_all(x, split_axis, join_axis, out).wait()
+
+    def iall_to_all(
+        self, x: NDArray[Any], split_axis: int = 0, join_axis: int = 0, *, out: Array | None = None
+    ) -> Handle:
+        """Begin `all_to_all`."""
+        return self._prepare_all_to_all(x, split_axis, join_axis, out).start()
+
+    def _prepare_all_to_all(self, x: Array, split_axis: int, join_axis: int, out: Array | None) -> Handle:
+        split_axis = self._axis("all_to_all", x, split_axis)
+        join_axis = self._axis("all_to_all", x, join_axis)
+        blocks = self._cut("all_to_all", x, split_axis)  # [ranks, *block]
+        algorithm = "mpi" if self.algorithm == "mpi" else "pairwise"
+        call = self._call("all_to_all", x, "", split_axis, algorithm)
+        pending = self._carrier.all_to_all(call, blocks.ravel())
+        return self._handle(call, pending, blocks.shape, join=join_axis, out=out)
+
+    def barrier(self) -> None:
+        """Return when every rank has called."""
+        call = Signature("barrier", algorithm=self.algorithm)
+        self._handle(call, self._carrier.barrier(call), (-1,)).wait()
+
+    # -- point to point -----------------------------------------------------------------------------------
+
+    def send(self, x: NDArray[Any], to: int, *, tag: int = 0) -> None:
+        """Send `x` to one rank."""
+        self._prepare_send(x, to, tag).wait()
+
+    def isend(self, x: NDArray[Any], to: int, *, tag: int = 0) -> Handle:
+        """Begin `send`."""
+        return self._prepare_send(x, to, tag).start()
+
+    def recv(self, like: NDArray[Any], source: int, *, tag: int = 0, out: Array | None = None) -> Array:
+        """Return the array that rank `source` sent; `like` says its shape and dtype."""
+        return self._prepare_recv(like, source, tag, out).wait()
+
+    def irecv(self, like: NDArray[Any], source: int, *, tag: int = 0, out: Array | None = None) -> Handle:
+        """Begin `recv`."""
+        return self._prepare_recv(like, source, tag, out).start()
+
+    def _prepare_send(self, x: Array, to: int, tag: int) -> Handle:
+        self._check_rank("send", "to", to)
+        call = self._call("send", x, "", to, "")
+        return self._handle(call, send(self._comm, x, to, tag, check=self.check), x.shape, talks=True)
+
+    def _prepare_recv(self, like: Array, source: int, tag: int, out: Array | None) -> Handle:
+        self._check_rank("recv", "source", source)
+        call = self._call("recv", like, "", source, "")
+        pending = recv(self._comm, like, source, tag, check=self.check)
+        return self._handle(call, pending, like.shape, out=out, talks=True)
+
+    # -- parts of the group ---------------------------------------------------------------------------------
+
+    def neighbours(self, count: int) -> Group:
+        """Return the group of the `count` adjacent ranks that this rank is among.
+
+        Ranks 0 to count−1 are one such group, the next `count` another. Made once, then remembered.
+
+        Raises
+        ------
+        ValueError
+            If the group's size is not divisible by `count`.
+        """
+        if count < 1 or self.size % count:
+            raise ValueError(
+                f"neighbours: {self.size} ranks can't be cut into groups of {count}; pick a divisor"
+            )
+        if count not in self._parts:
+            self._parts[count] = self.split(self.rank // count, f"{self.name}/{count}")
+        return self._parts[count]
+
+    def split(self, color: int, name: str) -> Group:
+        """Return the group of the ranks that call with the same `color`, in rank order."""
+        if color < 0:
+            raise ValueError(f"split: color {color} is negative; pick 0 or more")
+        with watch.making("split", self._comm):
+            part = self._comm.Split(color, self.rank)
+        return Group(part, self.algorithm, name=name, check=self.check, messages=self._messages)
+
+    # -- what all calls share -------------------------------------------------------------------------------
+
+    def _call(
+        self, operation: str, x: Array, reduction: str, place: int | None = None, algorithm: str | None = None
+    ) -> Signature:
+        try:
+            return signature(
+                operation,
+                x.shape,
+                x.dtype,
+                reduction,
+                place,
+                self.algorithm if algorithm is None else algorithm,
+            )
+        except AttributeError:
+            raise _not_an_array(operation, x) from None
+
+    def _handle(
+        self,
+        call: Signature,
+        pending: Pending,
+        shape: tuple[int, ...],
+        *,
+        join: int | None = None,
+        out: Array | None = None,
+        talks: bool = False,
+    ) -> Handle:
+        """Return a call's handle; `shape` is its result's, or [ranks, *block] where blocks are joined."""
+        if out is not None:
+            _check_out(out, call, shape if join is None else joined_shape(shape, join))
+        desk = self._desk if talks or not self._meets else None  # a meeting itself knows who has come
+        return Handle(self, call, pending, shape, join, out, desk)
+
+    def _reduction(self, operation: str, op: str) -> str:
+        if op not in UFUNCS:
+            raise ValueError(f"{operation}: reduction {op!r} is not known; pick one of {', '.join(UFUNCS)}")
+        return op
+
+    def _axis(self, operation: str, x: Array, axis: int) -> int:
+        try:
+            ndim = x.ndim
+        except AttributeError:
+            raise _not_an_array(operation, x) from None
+        if ndim == 0:
+            raise ValueError(f"{operation}: a 0-d array has no axis; pass x.reshape(1)")
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"{operation}: axis {axis} is not an axis of shape {x.shape}; pick {-ndim} to {ndim - 1}"
+            )
+        return axis % ndim
+
+    def _check_rank(self, operation: str, role: str, rank: int) -> None:
+        if not 0 <= rank < self.size:
+            raise ValueError(
+                f"{operation}: {role} {rank} is not a rank of {self!r}; pick 0 to {self.size - 1}"
+            )
+
+    def _cut(self, operation: str, x: Array, axis: int) -> Array:
+        """Return the equal blocks of `x` along `axis`, stacked in front: [ranks, *block]."""
+        length = x.shape[axis]
+        if length % self.size:
+            raise ValueError(
+                f"{operation}: axis {axis} of shape {x.shape} has length {length}, not divisible by "
+                f"{self.size} ranks; pad it to {-(-length // self.size) * self.size}"
+            )
+        blocks = x.reshape(*x.shape[:axis], self.size, length // self.size, *x.shape[axis + 1 :])
+        return np.moveaxis(blocks, axis, 0)
+
+
+def _not_an_array(operation: str, x: object) -> TypeError:
+    return TypeError(
+        f"{operation}: a {type(x).__name__} is not an array, and ranks exchange arrays; "
+        "pass a NumPy array, such as np.array(x)"
+    )
+
+
+def _check_out(out: object, call: Signature, shape: tuple[int, ...]) -> None:
+    given = (getattr(out, "shape", None), getattr(out, "dtype", None))
+    if given != (shape, call.dtype):
+        what = f"a {type(out).__name__}" if None in given else f"shape {given[0]}, {given[1]}"
+        raise ValueError(
+            f"{call.operation}: out is {what}, and the result has shape {shape}, {call.dtype}; "
+            "make out an array like that, or leave it out"
+        )

@@ -1,0 +1,157 @@
+"""What a non-blocking call returns."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpsim.comm.carrier import Pending
+from tpsim.comm.desk import Desk
+from tpsim.comm.signature import Signature
+from tpsim.trace import CollectiveEvent, Scope, Trace, current, current_scope
+
+if TYPE_CHECKING:
+    from tpsim.comm.group import Group
+
+
+class Handle:
+    """A call of a group that is under way; `wait` returns its result."""
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_desk",
+        "_error",
+        "_group",
+        "_join",
+        "_out",
+        "_pending",
+        "_result",
+        "_scope",
+        "_shape",
+    )
+
+    def __init__(
+        self,
+        group: Group,
+        call: Signature,
+        pending: Pending,
+        shape: tuple[int, ...],
+        join: int | None,
+        out: NDArray[Any] | None,
+        desk: Desk | None,
+    ) -> None:
+        self._group = group
+        self._call = call
+        self._pending = pending
+        self._shape = shape  # the result's; [ranks, *block] where blocks are joined
+        self._join = join  # along which axis
+        self._out = out
+        self._desk = desk
+        self._scope: Scope | None = None
+        self._error: Exception | None = None
+        self._result: NDArray[Any] | None = None
+        self._began = time.perf_counter()
+
+    def start(self) -> Handle:
+        """Set the call going, and return at once."""
+        self._scope = current_scope()  # its event belongs where it began
+        if self._desk is not None:
+            self._desk.enter(self._call)
+        try:
+            self._pending.start()
+        finally:
+            if self._desk is not None:
+                self._desk.leave()
+        return self
+
+    def test(self) -> bool:
+        """Push the call on without waiting; return whether `wait` would return at once.
+
+        Algorithms that are sent message by message go on only in `test` and `wait`: between the pieces
+        of a long computation, call it now and then.
+        """
+        if self._result is not None or self._error is not None:
+            return True
+        if self._desk is not None:
+            self._desk.enter(self._call)
+        try:
+            return self._pending.test()
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            if self._desk is not None:
+                self._desk.leave()
+
+    def wait(self) -> NDArray[Any]:
+        """Return the result when it is there."""
+        if self._result is None:
+            self._result = self._complete()
+            trace = current()
+            if trace is not None:
+                trace.collectives.append(self._event(trace))
+        return self._result
+
+    def _complete(self) -> NDArray[Any]:
+        desk = self._desk
+        if desk is not None:
+            desk.enter(self._call)
+        try:
+            if self._error is not None:
+                raise self._error
+            result = self._pending.wait().reshape(self._shape)
+        except Exception as error:
+            self._error = error  # a second `wait` must not go on from the middle of it
+            raise
+        finally:
+            if desk is not None:
+                desk.leave()  # even where it failed: a program that goes on does not hang in it
+        if self._join is not None:
+            result = joined(result, self._join)
+        if self._out is None:
+            return result
+        np.copyto(self._out, result)
+        return self._out
+
+    def _event(self, trace: Trace) -> CollectiveEvent:
+        group, call = self._group, self._call
+        path, phase = self._scope or current_scope()
+        messages, bytes_sent = self._pending.sent()
+        return CollectiveEvent(
+            call.operation,
+            call.algorithm,
+            group.name,
+            group.size,
+            group.rank,
+            call.shape or (),
+            _name(call.dtype),
+            bytes_sent,
+            messages,
+            self._pending.counted,
+            path,
+            phase,
+            self._began - trace.began,
+            time.perf_counter() - self._began,
+        )
+
+
+def joined(blocks: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return [ranks, *block] joined along the blocks' `axis`."""
+    return np.concatenate(list(blocks), axis)
+
+
+def joined_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Return the shape of [ranks, *block] when it is joined."""
+    ranks, *block = shape
+    block[axis] *= ranks
+    return tuple(block)
+
+
+@cache
+def _name(dtype: np.dtype[Any] | None) -> str:
+    return "" if dtype is None else str(dtype)

@@ -1,0 +1,77 @@
+"""A group's send and receive: one array from one rank to another."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpsim.comm.agreement import MISMATCH_TAG
+from tpsim.comm.algorithms import Steps
+from tpsim.comm.carrier import Array, Pending
+from tpsim.comm.errors import TruncationError
+from tpsim.comm.message_carrier import StepsPending
+from tpsim.comm.port import CommPort
+
+_HEADER = 128  # bytes
+
+
+def send(comm: Any, x: Array, to: int, tag: int, *, check: bool) -> Pending:
+    """Send `x`. With `check`, its shape and dtype go first, and the send ends only once it is received.
+
+    A program that is right only because messages are buffered hangs one day, when they grow; ending
+    no send before its receive finds it at once.
+    """
+    data = x.ravel()  # contiguous, which reshape(-1) of a slice need not be
+    port = CommPort(comm, _tag(tag), synchronous=check)
+
+    def steps() -> Steps:
+        header = (comm.Isend(_header(x), to, _tag(tag) + 1),) if check else ()
+        yield (*header, port.send(data, to))
+
+    return StepsPending(steps(), data, port.sent)
+
+
+def recv(comm: Any, like: Array, source: int, tag: int, *, check: bool) -> Pending:
+    """Receive an array of `like`'s shape and dtype.
+
+    Raises
+    ------
+    TruncationError
+        With `check`, if the sender's array is of another shape or dtype.
+    """
+    buffer = np.empty(like.size, like.dtype)
+    port = CommPort(comm, _tag(tag))
+
+    def steps() -> Steps:
+        header, wanted = np.empty(_HEADER, np.uint8), _header(like)
+        told = (comm.Irecv(header, source, _tag(tag) + 1),) if check else ()
+        data = port.recv(buffer, source)  # asked for with its header: two receives must not swap their data
+        yield told
+        if check and (header != wanted).any():
+            with contextlib.suppress(Exception):  # it comes all the same, and MPI says that it doesn't fit
+                data.Wait()
+            raise TruncationError(
+                f"recv: rank {source} sent {_text(header)}; rank {comm.rank} receives {_text(wanted)}; "
+                "pass a `like` of the sender's shape and dtype"
+            )
+        yield (data,)
+
+    return StepsPending(steps(), buffer, port.sent)
+
+
+def _header(x: Array) -> NDArray[np.uint8]:
+    """Return shape and dtype as a message of fixed length, so that it can be waited for like any other."""
+    return np.frombuffer(f"shape {x.shape}, {x.dtype}".encode()[:_HEADER].ljust(_HEADER), np.uint8)
+
+
+def _text(header: NDArray[np.uint8]) -> str:
+    return header.tobytes().decode().strip()
+
+
+def _tag(tag: int) -> int:
+    if tag < 0:
+        raise ValueError(f"send, recv: tag {tag} is negative; pick 0 or more")
+    return MISMATCH_TAG + 1 + 2 * tag  # behind tpsim's own tags; the next one is the header's

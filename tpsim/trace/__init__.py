@@ -1,0 +1,20 @@
+"""What happened: one event per collective, and the ledger of saved activations and parameters.
+
+A `Trace` records whatever its rank does while it is entered; every table, plot and cost reads it.
+"""
+
+from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
+from tpsim.trace.ledger import Trace, current
+from tpsim.trace.scope import Phase, Scope, current_scope, scope
+
+__all__ = [
+    "CollectiveEvent",
+    "ParameterRecord",
+    "Phase",
+    "SavedTensor",
+    "Scope",
+    "Trace",
+    "current",
+    "current_scope",
+    "scope",
+]

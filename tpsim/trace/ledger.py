@@ -1,0 +1,152 @@
+"""The trace of one rank: collectives in order, what is saved for backward, what parameters weigh."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
+
+from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
+from tpsim.trace.scope import current_scope
+from tpsim.trace.storage import Storages
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_current: ContextVar[Trace | None] = ContextVar("tpsim_trace", default=None)
+
+current: Callable[[], Trace | None] = _current.get
+"""The trace that the calling rank is recording into, or None."""
+
+
+class Trace:
+    """Records what the calling rank does inside the `with` block.
+
+    Attributes
+    ----------
+    collectives : list of CollectiveEvent
+        In the order in which this rank completed them.
+    saved : list of SavedTensor
+        Every tensor kept for backward, in order.
+    parameters : list of ParameterRecord
+        Filled by `Layer.record_parameters`.
+    began : float
+        `time.perf_counter()` at its making; events' `start` counts from here.
+    saved_bytes, peak_saved_bytes : int
+        Bytes that saved tensors keep alive now, and at most so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tpsim import Trace, run
+    >>> from tpsim.comm import Group
+    >>> def main(comm):
+    ...     group = Group(comm)
+    ...     with Trace() as trace:
+    ...         group.all_reduce(np.arange(8.0))
+    ...     return [event.bytes_sent for event in trace.collectives]
+    >>> run(main, ranks=4)
+    [[96], [96], [96], [96]]
+    """
+
+    def __init__(self) -> None:
+        self.collectives: list[CollectiveEvent] = []
+        self.saved: list[SavedTensor] = []
+        self.parameters: list[ParameterRecord] = []
+        self.peak_saved_bytes = 0
+        self.began = time.perf_counter()
+        self._storages = Storages()
+        self._tokens: list[Token[Trace | None]] = []  # one a `with` block that is entered
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes that saved tensors keep alive now."""
+        return self._storages.nbytes
+
+    def __enter__(self) -> Trace:
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _current.reset(self._tokens.pop())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A trace travels between processes as its records; what is alive stays behind.
+        return {**self.__dict__, "_storages": Storages(), "_tokens": []}
+
+    def save(self, name: str, array: NDArray[Any], kind: Literal["activation", "statistic"]) -> None:
+        """A layer keeps `array` for backward."""
+        nbytes = self._storages.add(array)
+        self.peak_saved_bytes = max(self.peak_saved_bytes, self.saved_bytes)
+        path = current_scope().path
+        self.saved.append(SavedTensor(path, name, array.shape, str(array.dtype), nbytes, kind))
+
+    def release(self, array: NDArray[Any]) -> None:
+        """A layer lets a saved array go."""
+        self._storages.remove(array)
+
+    # -- questions that demos, tests and plots ask ------------------------------------------------
+
+    def select(
+        self, *, operation: str | None = None, phase: str | None = None, layer: str | None = None
+    ) -> list[CollectiveEvent]:
+        """Return the collectives that match all the given fields (`layer` matches as a prefix)."""
+        return [
+            event
+            for event in self.collectives
+            if (operation is None or event.operation == operation)
+            and (phase is None or event.phase == phase)
+            and (layer is None or event.layer == layer or event.layer.startswith(layer + "."))
+        ]
+
+    def saved_by_layer(self, kind: str = "activation") -> dict[str, int]:
+        """Return bytes saved for backward by layer path, in the order of the forward pass."""
+        totals: dict[str, int] = {}
+        for tensor in self.saved:
+            if tensor.kind == kind:
+                totals[tensor.layer] = totals.get(tensor.layer, 0) + tensor.nbytes
+        return totals
+
+    # -- ways out ---------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the records as plain lists and dicts."""
+        return {
+            "collectives": [_plain(event) for event in self.collectives],
+            "saved": [_plain(tensor) for tensor in self.saved],
+            "parameters": [_plain(parameter) for parameter in self.parameters],
+            "peak_saved_bytes": self.peak_saved_bytes,
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the records as JSON."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def table(self) -> Table:
+        """Return a `rich` table of the collectives, one row for each operation, layer and direction."""
+        from tpsim.trace.tables import collectives_table
+
+        return collectives_table([self])
+
+
+def _plain(record: CollectiveEvent | SavedTensor | ParameterRecord) -> dict[str, Any]:
+    """Return a record as JSON has it: with lists for tuples."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(record).items()}
+
+
+def total_bytes(events: Iterable[CollectiveEvent]) -> int:
+    """Return the bytes that the events' rank sent."""
+    return sum(event.bytes_sent for event in events)
+
+
+def total_messages(events: Sequence[CollectiveEvent]) -> int:
+    """Return the messages that the events' rank sent."""
+    return sum(event.messages for event in events)
