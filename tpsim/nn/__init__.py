@@ -1,0 +1,47 @@
+"""Layers: forward and backward by hand, in plain NumPy, on one rank's shards.
+
+They talk through a `Group` at the borders of tensor-parallel regions (`borders`) and nowhere else.
+"""
+
+from tpsim.nn.attention import Attention
+from tpsim.nn.block import TransformerBlock
+from tpsim.nn.borders import (
+    CopyToRegion,
+    GatherLast,
+    GatherSequence,
+    ReduceFromRegion,
+    ScatterLast,
+    ScatterSequence,
+    own_slice,
+)
+from tpsim.nn.gradients import sum_replica_gradients
+from tpsim.nn.layer import Layer
+from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
+from tpsim.nn.mlp import MLP
+from tpsim.nn.norm import LayerNorm, ParallelRMSNorm, RMSNorm
+from tpsim.nn.parameter import Parameter, Piece, Placed, assemble, put_together
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "ColumnParallelLinear",
+    "CopyToRegion",
+    "GatherLast",
+    "GatherSequence",
+    "Layer",
+    "LayerNorm",
+    "ParallelRMSNorm",
+    "Parameter",
+    "Piece",
+    "Placed",
+    "RMSNorm",
+    "ReduceFromRegion",
+    "RowParallelLinear",
+    "ScatterLast",
+    "ScatterSequence",
+    "TransformerBlock",
+    "assemble",
+    "own_slice",
+    "put_together",
+    "sum_replica_gradients",
+]

@@ -1,0 +1,105 @@
+"""The transformer block: two regions, 2 + 2 all-reduces."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tpsim.comm import Group, solo
+from tpsim.nn.attention import Attention
+from tpsim.nn.layer import Layer
+from tpsim.nn.mlp import MLP, Activation
+from tpsim.nn.norm import LayerNorm, RMSNorm
+
+Array = NDArray[Any]
+
+
+class TransformerBlock(Layer):
+    """x + attention(norm(x)), then + mlp(norm(·)): the pre-norm block of GPT-2 and Llama.
+
+    Parameters
+    ----------
+    hidden, heads, ffn : int
+        Widths and number of query heads.
+    group : Group, optional
+        The tensor-parallel group; one rank alone by default.
+    norm : {"layer", "rms"}
+        Which normalisation.
+    activation, kv_heads, head_size, causal, rotary_base, qk_norm, bias, eps
+        As for `MLP`, `Attention` and the norms.
+    sequence_parallel : bool
+        x and y are cut along the sequence, [b, s/t, h]; see `borders`.
+    keep_gathered : bool
+        Under sequence parallelism, keep gathered inputs rather than gather them again in backward.
+    rng : numpy.random.Generator, optional
+        In the same state on every rank; `default_rng(0)` by default.
+    dtype : dtype
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        ffn: int,
+        group: Group | None = None,
+        *,
+        norm: Literal["layer", "rms"] = "layer",
+        activation: Activation = "gelu_tanh",
+        kv_heads: int | None = None,
+        head_size: int | None = None,
+        causal: bool = True,
+        rotary_base: float | None = None,
+        qk_norm: bool = False,
+        bias: bool = True,
+        eps: float = 1e-5,
+        sequence_parallel: bool = False,
+        keep_gathered: bool = False,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        group = group or solo()
+        rng = rng or np.random.default_rng(0)
+        if norm not in ("layer", "rms"):
+            raise ValueError(f"TransformerBlock: norm {norm!r} is not known; pick 'layer' or 'rms'")
+        make_norm = LayerNorm if norm == "layer" else RMSNorm
+        self.norm1 = make_norm(hidden, group, partial=sequence_parallel, eps=eps, dtype=dtype)
+        self.attention = Attention(
+            hidden,
+            heads,
+            group,
+            kv_heads=kv_heads,
+            head_size=head_size,
+            causal=causal,
+            rotary_base=rotary_base,
+            qk_norm=qk_norm,
+            bias=bias,
+            sequence_parallel=sequence_parallel,
+            keep_gathered=keep_gathered,
+            eps=eps,
+            rng=rng,
+            dtype=dtype,
+        )
+        self.norm2 = make_norm(hidden, group, partial=sequence_parallel, eps=eps, dtype=dtype)
+        self.mlp = MLP(
+            hidden,
+            ffn,
+            group,
+            activation=activation,
+            bias=bias,
+            sequence_parallel=sequence_parallel,
+            keep_gathered=keep_gathered,
+            rng=rng,
+            dtype=dtype,
+        )
+
+    def forward(self, x: Array) -> Array:
+        """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]."""
+        x = x + self.attention.forward(self.norm1.forward(x))
+        return x + self.mlp.forward(self.norm2.forward(x))
+
+    def backward(self, dy: Array) -> Array:
+        """Same shapes. Follow with `sum_replica_gradients`, once a step."""
+        dy = dy + self.norm2.backward(self.mlp.backward(dy))
+        return dy + self.norm1.backward(self.attention.backward(dy))

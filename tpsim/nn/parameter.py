@@ -1,0 +1,186 @@
+"""Parameters that know how they are cut among ranks.
+
+That one fact drives everything else: initialisation draws the whole and takes its slice, gradient
+sums go over the replicas, norms count each entry once, checkpoints are put together and cut anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+Init = Callable[[np.random.Generator, tuple[int, ...]], Array]
+"""Draws a whole tensor in float64."""
+
+Placed = list[tuple[tuple[slice, ...], Array]]
+"""Parts of a tensor, each with its place in the whole."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a tensor's cut axis, divided into equal parts of which this rank holds one.
+
+    A plain weight is one piece. A fused one is several, each of them cut: [Q | K | V] on two ranks is
+    [Q0 K0 V0] and [Q1 K1 V1], never the first and the second half.
+
+    Parameters
+    ----------
+    size : int
+        Length along the axis, in the whole tensor.
+    parts, part : int
+        Into how many parts it is cut, and which one is here.
+    replicas : Group, optional
+        The ranks that hold this same part, if there are others than this one.
+    partial : bool
+        Whether each replica computes only its share of the gradient, so that the shares must be summed.
+        (Otherwise all replicas compute the same, whole gradient.)
+    """
+
+    size: int
+    parts: int = 1
+    part: int = 0
+    replicas: Group | None = None
+    partial: bool = False
+
+    @property
+    def local(self) -> int:
+        """Length of the part that is here."""
+        return self.size // self.parts
+
+    @property
+    def start(self) -> int:
+        """Where the part begins within the piece."""
+        return self.part * self.local
+
+
+def cut(size: int, group: Group) -> Piece:
+    """Return a piece of which every rank of the group holds its own part."""
+    return Piece(size, group.size, group.rank)
+
+
+def replicated(size: int, group: Group, *, partial: bool = False) -> Piece:
+    """Return a piece that every rank of the group holds whole."""
+    return Piece(size, replicas=group if group.size > 1 else None, partial=partial)
+
+
+class Parameter:
+    """A tensor that is learned, or this rank's slice of it.
+
+    Parameters
+    ----------
+    whole_shape : tuple of int
+        Shape of the tensor on one device.
+    axis : int
+        The axis along which it is cut.
+    pieces : sequence of Piece
+        How; their sizes add up to `whole_shape[axis]`.
+    init : callable
+        Draws the whole tensor; every rank draws the same one, and keeps its slice.
+    rng : numpy.random.Generator
+        In the same state on every rank.
+    dtype : dtype
+
+    Attributes
+    ----------
+    data : array
+        This rank's slice.
+    grad : array or None
+        Its gradient, summed over the backward passes since `zero_grad`.
+    """
+
+    def __init__(
+        self,
+        whole_shape: tuple[int, ...],
+        axis: int,
+        pieces: Sequence[Piece],
+        init: Init,
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> None:
+        self.whole_shape = whole_shape
+        self.axis = axis
+        self.pieces = tuple(pieces)
+        self.data: Array = self.take(init(rng, whole_shape)).astype(dtype)
+        self.grad: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.data.shape} of {self.whole_shape}, {self.sharding()})"
+
+    def sharding(self) -> str:
+        """Return in words how the tensor is cut, for tables."""
+        if all(piece.parts == 1 for piece in self.pieces):
+            return "replicated"
+        return f"axis {self.axis}: " + " + ".join(
+            f"{piece.size}/{piece.parts}" if piece.parts > 1 else f"{piece.size}" for piece in self.pieces
+        )
+
+    def take(self, whole: Array) -> Array:
+        """Return a copy of this rank's slice of a whole tensor."""
+        if whole.shape != self.whole_shape:
+            raise ValueError(
+                f"parameter of whole shape {self.whole_shape}: got an array of shape {whole.shape}; pass the "
+                "whole, uncut tensor"
+            )
+        return np.concatenate([whole[where] for where in self.places()], axis=self.axis)
+
+    def places(self) -> Iterator[tuple[slice, ...]]:
+        """Yield, for each piece, where its local part lies in the whole tensor."""
+        offset = 0
+        for piece in self.pieces:
+            start = offset + piece.start
+            yield (*[slice(None)] * self.axis, slice(start, start + piece.local))
+            offset += piece.size
+
+    def parts_of(self, local: Array) -> list[Array]:
+        """Return views of a local array (`data` or `grad`), one for each piece."""
+        ends = np.cumsum([piece.local for piece in self.pieces])
+        return np.split(local, ends[:-1], axis=self.axis)
+
+    def placed(self, local: Array) -> Placed:
+        """Return each piece of a local array with its place in the whole tensor."""
+        return list(zip(self.places(), self.parts_of(local), strict=True))
+
+    def add_grad(self, grad: Array) -> None:
+        """Add one backward pass's gradient."""
+        self.grad = grad if self.grad is None else self.grad + grad
+
+
+def assemble(shards: Iterable[tuple[Parameter, Array]]) -> Array:
+    """Return the whole tensor from every rank's (parameter, local array): the inverse of `take`."""
+    shards = list(shards)
+    return put_together(shards[0][0].whole_shape, [parameter.placed(local) for parameter, local in shards])
+
+
+def put_together(whole_shape: tuple[int, ...], shards: Sequence[Placed]) -> Array:
+    """Return the whole tensor from every rank's `Parameter.placed`, which can travel between processes."""
+    whole = np.empty_like(shards[0][0][1], shape=whole_shape)
+    for placed in shards:
+        for where, part in placed:
+            whole[where] = part
+    return whole
+
+
+def normal(std: float = 0.02) -> Init:
+    """Draw from a normal distribution of mean 0."""
+    return lambda rng, shape: rng.normal(0.0, std, shape)
+
+
+SMALL_NORMAL = normal()
+"""GPT-2's initialisation: standard deviation 0.02."""
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Fill with 0."""
+    return np.zeros(shape)
+
+
+def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Fill with 1."""
+    return np.ones(shape)
