@@ -96,7 +96,7 @@ def test_a_reduction_that_mpi_has_not_is_refused(tmp_path: Path) -> None:
 def test_launch_refuses_another_number_of_ranks(tmp_path: Path) -> None:
     job = mpiexec(3, MISTAKES / "early_return.py", tmp=tmp_path)
     assert job.code == 1
-    assert job.err.count("launch: the script asks for 4 ranks and mpiexec started 3; start it with") == 1
+    assert job.err.count("launch: the script asks for ranks=4 and mpiexec started 3; start it with") == 1
 
 
 @needs_mpi

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from tpsim.comm import watch
 from tpsim.comm.algorithms import ALGORITHMS
-from tpsim.comm.carrier import UFUNCS, Array, Carrier, Pending, Reduction
-from tpsim.comm.desk import Desk
+from tpsim.comm.backend import UFUNCS, Array, Backend, Pending, Reduction
+from tpsim.comm.call_marker import CallMarker
 from tpsim.comm.handle import Handle, joined_shape
-from tpsim.comm.meeting_carrier import MeetingCarrier
-from tpsim.comm.message_carrier import MessageCarrier
-from tpsim.comm.mpi_carrier import MPICarrier
+from tpsim.comm.meeting_backend import MeetingBackend
+from tpsim.comm.message_backend import MessageBackend
+from tpsim.comm.mpi_backend import MPIBackend
 from tpsim.comm.point_to_point import recv, send
 from tpsim.comm.signature import Signature, signature
 from tpsim.comm.virtual import VirtualComm
@@ -45,6 +45,8 @@ class Group:
         Whether to send the algorithm's messages. Default: only where ranks can't see each other's
         arrays. On virtual ranks the same bits are otherwise computed at once, and a trace shows the
         algorithm's closed form of bytes.
+    private : bool
+        Nobody else sends on `comm`, so that it need not be duplicated: for one that was just split off.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class Group:
         name: str = "tp",
         check: bool | None = None,
         messages: bool | None = None,
+        private: bool = False,
     ) -> None:
         if algorithm not in {*ALGORITHMS, "mpi"}:
             raise ValueError(
@@ -86,29 +89,30 @@ class Group:
         self.check = os.environ.get("TPSIM_CHECK", "1") != "0" if check is None else check
         self._messages = messages
         with watch.making(f"Group {name!r}", comm):
-            self._comm = comm.Dup()
-            self._carrier = self._choose_carrier()
-            self._desk = self._choose_desk()
-        self._meets = isinstance(self._carrier, MeetingCarrier)
+            self._comm = comm if private else comm.Dup()
+            self._backend = self._choose_backend()
+            self._marker = self._choose_marker()
+        self._meets = isinstance(self._backend, MeetingBackend)
         self._parts: dict[int, Group] = {}
+        self.begun = self._comm.begun if isinstance(self._comm, VirtualComm) else {}
 
-    def _choose_carrier(self) -> Carrier:
+    def _choose_backend(self) -> Backend:
         if isinstance(self._comm, VirtualComm) and (self.algorithm == "mpi" or not self._messages):
-            return MeetingCarrier(self._comm, self.algorithm)
+            return MeetingBackend(self._comm, self.algorithm)
         if self.algorithm == "mpi":
-            return MPICarrier(self._comm, check=self.check)
-        return MessageCarrier(self._comm, self.algorithm, check=self.check)
+            return MPIBackend(self._comm, check=self.check)
+        return MessageBackend(self._comm, self.algorithm, check=self.check)
 
-    def _choose_desk(self) -> Desk | None:
+    def _choose_marker(self) -> CallMarker | None:
         if isinstance(self._comm, VirtualComm):
             self._comm.Set_name(self.name)
-            return self._comm.desk()
-        return watch.desk_of(self._comm, self.name) if self.check else None
+            return self._comm.call_marker()
+        return watch.marker_of(self._comm, self.name) if self.check else None
 
     @property
     def counted(self) -> bool:
         """Whether the bytes in this group's events were counted while sending."""
-        return self._carrier.counted
+        return self._backend.counted
 
     def __repr__(self) -> str:
         return f"Group({self.name!r}, rank {self.rank} of {self.size}, {self.algorithm})"
@@ -140,7 +144,7 @@ class Group:
 
     def _prepare_all_reduce(self, x: Array, op: Reduction, out: Array | None) -> Handle:
         call = self._call("all_reduce", x, self._reduction("all_reduce", op))
-        return self._handle(call, self._carrier.all_reduce(call, x.ravel()), x.shape, out=out)
+        return self._handle(call, self._backend.all_reduce(call, x.ravel()), x.shape, out=out)
 
     def all_gather(self, x: NDArray[Any], axis: int = 0, *, out: Array | None = None) -> Array:
         """Return every rank's `x` joined along `axis`, in rank order, on every rank."""
@@ -153,7 +157,7 @@ class Group:
     def _prepare_all_gather(self, x: Array, axis: int, out: Array | None) -> Handle:
         axis = self._axis("all_gather", x, axis)
         call = self._call("all_gather", x, "", axis)
-        pending = self._carrier.all_gather(call, x.ravel())
+        pending = self._backend.all_gather(call, x.ravel())
         return self._handle(call, pending, (self.size, *x.shape), join=axis, out=out)
 
     def reduce_scatter(
@@ -178,7 +182,7 @@ class Group:
         axis = self._axis("reduce_scatter", x, axis)
         blocks = self._cut("reduce_scatter", x, axis)  # [ranks, *block]
         call = self._call("reduce_scatter", x, self._reduction("reduce_scatter", op), axis)
-        pending = self._carrier.reduce_scatter(call, blocks.ravel())
+        pending = self._backend.reduce_scatter(call, blocks.ravel())
         return self._handle(call, pending, blocks.shape[1:], out=out)
 
     def broadcast(self, x: NDArray[Any], root: int = 0, *, out: Array | None = None) -> Array:
@@ -192,7 +196,7 @@ class Group:
     def _prepare_broadcast(self, x: Array, root: int, out: Array | None) -> Handle:
         self._check_rank("broadcast", "root", root)
         call = self._call("broadcast", x, "", root)
-        return self._handle(call, self._carrier.broadcast(call, x.ravel()), x.shape, out=out)
+        return self._handle(call, self._backend.broadcast(call, x.ravel()), x.shape, out=out)
 
     def all_to_all(
         self, x: NDArray[Any], split_axis: int = 0, join_axis: int = 0, *, out: Array | None = None
@@ -212,13 +216,13 @@ class Group:
         blocks = self._cut("all_to_all", x, split_axis)  # [ranks, *block]
         algorithm = "mpi" if self.algorithm == "mpi" else "pairwise"
         call = self._call("all_to_all", x, "", split_axis, algorithm)
-        pending = self._carrier.all_to_all(call, blocks.ravel())
+        pending = self._backend.all_to_all(call, blocks.ravel())
         return self._handle(call, pending, blocks.shape, join=join_axis, out=out)
 
     def barrier(self) -> None:
         """Return when every rank has called."""
         call = Signature("barrier", algorithm=self.algorithm)
-        self._handle(call, self._carrier.barrier(call), (-1,)).wait()
+        self._handle(call, self._backend.barrier(call), (-1,)).wait()
 
     # -- point to point -----------------------------------------------------------------------------------
 
@@ -265,6 +269,8 @@ class Group:
             raise ValueError(
                 f"neighbours: {self.size} ranks can't be cut into groups of {count}; pick a divisor"
             )
+        if count == self.size:
+            return self
         if count not in self._parts:
             self._parts[count] = self.split(self.rank // count, f"{self.name}/{count}")
         return self._parts[count]
@@ -275,7 +281,16 @@ class Group:
             raise ValueError(f"split: color {color} is negative; pick 0 or more")
         with watch.making("split", self._comm):
             part = self._comm.Split(color, self.rank)
-        return Group(part, self.algorithm, name=name, check=self.check, messages=self._messages)
+        return Group(part, self.algorithm, name=name, check=self.check, messages=self._messages, private=True)
+
+    def free(self) -> None:
+        """Give the communicator back, and those of the group's parts; all ranks call it, and none after.
+
+        MPI libraries have some 2,000 of them. A program that makes its groups once need not care.
+        """
+        for part in self._parts.values():
+            part.free()
+        self._comm.Free()
 
     # -- what all calls share -------------------------------------------------------------------------------
 
@@ -307,8 +322,8 @@ class Group:
         """Return a call's handle; `shape` is its result's, or [ranks, *block] where blocks are joined."""
         if out is not None:
             _check_out(out, call, shape if join is None else joined_shape(shape, join))
-        desk = self._desk if talks or not self._meets else None  # a meeting itself knows who has come
-        return Handle(self, call, pending, shape, join, out, desk)
+        marker = self._marker if talks or not self._meets else None  # a meeting itself knows who has come
+        return Handle(self, call, pending, shape, join, out, marker)
 
     def _reduction(self, operation: str, op: str) -> str:
         if op not in UFUNCS:

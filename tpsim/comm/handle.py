@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tpsim.comm.carrier import Pending
-from tpsim.comm.desk import Desk
+from tpsim.comm.backend import Pending
+from tpsim.comm.call_marker import CallMarker
+from tpsim.comm.places import mark
 from tpsim.comm.signature import Signature
 from tpsim.trace import CollectiveEvent, Scope, Trace, current, current_scope
 
@@ -24,10 +26,10 @@ class Handle:
     __slots__ = (
         "_began",
         "_call",
-        "_desk",
         "_error",
         "_group",
         "_join",
+        "_marker",
         "_out",
         "_pending",
         "_result",
@@ -43,7 +45,7 @@ class Handle:
         shape: tuple[int, ...],
         join: int | None,
         out: NDArray[Any] | None,
-        desk: Desk | None,
+        marker: CallMarker | None,
     ) -> None:
         self._group = group
         self._call = call
@@ -51,7 +53,7 @@ class Handle:
         self._shape = shape  # the result's; [ranks, *block] where blocks are joined
         self._join = join  # along which axis
         self._out = out
-        self._desk = desk
+        self._marker = marker
         self._scope: Scope | None = None
         self._error: Exception | None = None
         self._result: NDArray[Any] | None = None
@@ -60,13 +62,14 @@ class Handle:
     def start(self) -> Handle:
         """Set the call going, and return at once."""
         self._scope = current_scope()  # its event belongs where it began
-        if self._desk is not None:
-            self._desk.enter(self._call)
+        self._group.begun[self] = (self._call, mark(sys._getframe()))
+        if self._marker is not None:
+            self._marker.enter(self._call)
         try:
             self._pending.start()
         finally:
-            if self._desk is not None:
-                self._desk.leave()
+            if self._marker is not None:
+                self._marker.leave()
         return self
 
     def test(self) -> bool:
@@ -77,16 +80,16 @@ class Handle:
         """
         if self._result is not None or self._error is not None:
             return True
-        if self._desk is not None:
-            self._desk.enter(self._call)
+        if self._marker is not None:
+            self._marker.enter(self._call)
         try:
             return self._pending.test()
         except Exception as error:
             self._error = error
             raise
         finally:
-            if self._desk is not None:
-                self._desk.leave()
+            if self._marker is not None:
+                self._marker.leave()
 
     def wait(self) -> NDArray[Any]:
         """Return the result when it is there."""
@@ -98,9 +101,11 @@ class Handle:
         return self._result
 
     def _complete(self) -> NDArray[Any]:
-        desk = self._desk
-        if desk is not None:
-            desk.enter(self._call)
+        marker = self._marker
+        if self._scope is not None:
+            self._group.begun.pop(self, None)
+        if marker is not None:
+            marker.enter(self._call)
         try:
             if self._error is not None:
                 raise self._error
@@ -109,8 +114,8 @@ class Handle:
             self._error = error  # a second `wait` must not go on from the middle of it
             raise
         finally:
-            if desk is not None:
-                desk.leave()  # even where it failed: a program that goes on does not hang in it
+            if marker is not None:
+                marker.leave()  # even where it failed: a program that goes on does not hang in it
         if self._join is not None:
             result = joined(result, self._join)
         if self._out is None:

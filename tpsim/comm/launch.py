@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
+
 from tpsim.comm import mpi, watch
 from tpsim.comm.blas import blas_threads
 from tpsim.comm.virtual import VirtualComm
 from tpsim.comm.virtual.free import FreeWorld
 from tpsim.comm.virtual.lockstep import LockstepWorld
+from tpsim.trace import isolate
 
 Schedule = Literal["lockstep", "free"]
 _WORLDS = {"lockstep": LockstepWorld, "free": FreeWorld}
@@ -64,14 +67,20 @@ def run(
     """
     if not callable(main):
         raise TypeError(f"run: main is a {type(main).__name__}; pass a function that takes a communicator")
-    if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
+    if isinstance(ranks, bool) or not isinstance(ranks, int | np.integer) or ranks < 1:
         raise ValueError(f"run: ranks={ranks!r} is not a number of ranks; pass 1 or more")
     if schedule not in _WORLDS:
         raise ValueError(f"run: schedule {schedule!r} is not known; pick 'lockstep' or 'free'")
+    ranks = int(ranks)
     world = _WORLDS[schedule](ranks, eager_bytes)
     everybody = range(ranks)
+
+    def body(rank: int) -> Any:
+        isolate()  # else a trace around the run would mix up the ranks
+        return main(VirtualComm(world, "world", everybody, rank), *args)
+
     with blas_threads(threads):
-        world.run(lambda rank: main(VirtualComm(world, "world", everybody, rank), *args))
+        world.run(body)
     return world.conclude()
 
 
@@ -110,10 +119,10 @@ def launch(
     comm = mpi.world()
     mpi.let_interrupts_kill()
     try:
-        watch.desk_of(comm)
+        watch.marker_of(comm)
         if ranks is not None and ranks != comm.size:
             raise ValueError(
-                f"launch: the script asks for {ranks} ranks and mpiexec started {comm.size}; start it with "
+                f"launch: the script asks for ranks={ranks} and mpiexec started {comm.size}; start it with "
                 f"mpiexec -n {ranks}, or leave `ranks` out"
             )
         with blas_threads(threads):

@@ -39,8 +39,8 @@ class Mesh:
             raise ValueError(f"Mesh: tp={tp} does not divide {size} ranks; pick one of {', '.join(divisors)}")
         with watch.making("Mesh", comm):
             row, column = comm.Split(rank // tp, rank), comm.Split(rank % tp, rank)
-        self.tp = Group(row, name="tp", **options)
-        self.dp = Group(column, name="dp", **options)
+        self.tp = Group(row, name="tp", private=True, **options)
+        self.dp = Group(column, name="dp", private=True, **options)
 
     def __repr__(self) -> str:
         return f"Mesh(tp {self.tp.size} × dp {self.dp.size})"

@@ -22,7 +22,8 @@ _GRACE = 0.5
 
 # What launchers set: the number of ranks (MPICH, Intel MPI and Slurm; Open MPI), or only that there are some.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-_LAUNCHED = (*_SIZES, "PMIX_RANK", "MPI_LOCALNRANKS")
+_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+_LAUNCHED = (*_SIZES, *_RANKS, "MPI_LOCALNRANKS")
 
 _REMEDY = "install it with: pip install 'tpsim[mpi]' (or mpi4py and mpich); virtual ranks need neither"
 
@@ -30,6 +31,11 @@ _REMEDY = "install it with: pip install 'tpsim[mpi]' (or mpi4py and mpich); virt
 def under_mpiexec() -> bool:
     """Tell whether this process was started as a rank of an MPI job."""
     return any(name in os.environ for name in _LAUNCHED)
+
+
+def rank_of_job() -> int:
+    """Return this process's rank in its MPI job, 0 where there is none; MPI need not be there."""
+    return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0"))
 
 
 def world() -> Any:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tpsim.comm.agreement import MISMATCH_TAG
 from tpsim.comm.algorithms import Steps
-from tpsim.comm.carrier import Array, Pending
+from tpsim.comm.backend import Array, Pending
 from tpsim.comm.errors import TruncationError
-from tpsim.comm.message_carrier import StepsPending
+from tpsim.comm.message_backend import StepsPending
 from tpsim.comm.port import CommPort
 
 _HEADER = 128  # bytes

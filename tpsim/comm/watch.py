@@ -1,7 +1,7 @@
 """The watchdog of an MPI job: a collective that never completes is told of, and the job ended.
 
 A process is one rank here, so there is one watchdog a process: a thread that looks a few times a
-second at how long the rank has been in its call. Calls only leave word at a `Desk`. Ranks tell each
+second at how long the rank has been in its call. Calls only leave word in a `CallMarker`. Ranks tell each
 other where they stand on a `Board`. (On virtual ranks `virtual.diagnosis` does this, at once.)
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tpsim.comm.board import RUNNING, UNKNOWN, Board, Row
-from tpsim.comm.desk import Desk
+from tpsim.comm.call_marker import CallMarker
 from tpsim.comm.hang import explanation
 from tpsim.comm.places import line_of
 from tpsim.comm.signature import POINT_TO_POINT, Signature, name_ranks
@@ -31,7 +31,7 @@ _ANSWER = 3 * _TICK  # in which every rank's thread has looked
 _DELIVERY = 0.3
 
 
-class _GroupDesk:
+class _GroupMarker:
     """Leaves word of one group's calls: a single assignment each."""
 
     def __init__(self, watch: Watch, ranks: Sequence[int], where: str) -> None:
@@ -67,21 +67,21 @@ class Watch:
         atexit.register(self.end, "finished the script")  # before mpi4py's MPI_Finalize, which waits for all
         threading.Thread(target=self._look, name="tpsim watchdog", daemon=True).start()
 
-    def join(self, comm: Any, name: str) -> Desk:
-        """Be on a board with all ranks of `comm`, who all call this; return the desk of their group."""
+    def join(self, comm: Any, name: str) -> CallMarker:
+        """Be on a board with all ranks of `comm`, who all call this; return the marker of their group."""
         if not set.intersection(*comm.allgather({board.path for board in self._boards})):
             board = Board(comm.bcast(_new_path()), self._ranks(comm), self._world.rank)
             board.write(self._row())
             comm.Barrier()
             board.hide()
             self._boards.append(board)
-        return self.desk(comm, name)
+        return self.marker(comm, name)
 
-    def desk(self, comm: Any, name: str = "") -> Desk:
-        """Return the desk of a group over `comm`."""
+    def marker(self, comm: Any, name: str = "") -> CallMarker:
+        """Return the marker of a group over `comm`."""
         ranks = self._ranks(comm)
         of = f" of group {name!r}" if name else ""
-        return _GroupDesk(
+        return _GroupMarker(
             self, ranks, "" if len(ranks) == self._world.size else f"{of} among {name_ranks(ranks)}"
         )
 
@@ -150,7 +150,7 @@ def _new_path() -> str:
 _watch: Watch | None = None
 
 
-def desk_of(comm: Any, name: str = "") -> Desk | None:
+def marker_of(comm: Any, name: str = "") -> CallMarker | None:
     """Return where a group over `comm` leaves word of its calls; all its ranks ask. None: not watched."""
     watch = _watch_of(comm)
     return None if watch is None else watch.join(comm, name)
@@ -163,12 +163,12 @@ def making(what: str, comm: Any) -> Iterator[None]:
     if watch is None:
         yield
         return
-    desk = watch.desk(comm)
-    desk.enter(Signature(what))
+    marker = watch.marker(comm)
+    marker.enter(Signature(what))
     try:
         yield
     finally:
-        desk.leave()
+        marker.leave()
 
 
 def end(why: str) -> None:

@@ -4,7 +4,7 @@ A `Trace` records whatever its rank does while it is entered; every table, plot 
 """
 
 from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
-from tpsim.trace.ledger import Trace, current
+from tpsim.trace.ledger import Trace, current, isolate
 from tpsim.trace.scope import Phase, Scope, current_scope, scope
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Trace",
     "current",
     "current_scope",
+    "isolate",
     "scope",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import asdict
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
-from tpsim.trace.scope import current_scope
+from tpsim.trace.scope import current_scope, reset_scope
 from tpsim.trace.storage import Storages
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ current: Callable[[], Trace | None] = _current.get
 
 
 class Trace:
-    """Records what the calling rank does inside the `with` block.
+    """Records what the calling rank does inside the `with` block; enter one in each rank's `main`.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Trace:
         ]
 
     def saved_by_layer(self, kind: str = "activation") -> dict[str, int]:
-        """Return bytes saved for backward by layer path, in the order of the forward pass."""
+        """Return bytes saved for backward by layer path, in order; over all forward passes of the trace."""
         totals: dict[str, int] = {}
         for tensor in self.saved:
             if tensor.kind == kind:
@@ -137,16 +137,12 @@ class Trace:
         return collectives_table([self])
 
 
+def isolate() -> None:
+    """Record nothing, and stand in no scope: what a rank starts with, whatever its caller records."""
+    _current.set(None)
+    reset_scope()
+
+
 def _plain(record: CollectiveEvent | SavedTensor | ParameterRecord) -> dict[str, Any]:
     """Return a record as JSON has it: with lists for tuples."""
     return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(record).items()}
-
-
-def total_bytes(events: Iterable[CollectiveEvent]) -> int:
-    """Return the bytes that the events' rank sent."""
-    return sum(event.bytes_sent for event in events)
-
-
-def total_messages(events: Sequence[CollectiveEvent]) -> int:
-    """Return the messages that the events' rank sent."""
-    return sum(event.messages for event in events)

@@ -22,6 +22,11 @@ _scope: ContextVar[Scope] = ContextVar("tpsim_scope", default=Scope())  # noqa: 
 current_scope = _scope.get
 
 
+def reset_scope() -> None:
+    """Stand in no scope."""
+    _scope.set(Scope())
+
+
 @contextmanager
 def scope(name: str, phase: Phase | None = None) -> Iterator[Scope]:
     """Label what happens inside the `with` block.

@@ -22,17 +22,21 @@ def human_bytes(count: float) -> str:
 
 def collectives_table(traces: Sequence[Trace]) -> Table:
     """Return collectives by direction, layer and operation; one column of bytes a rank."""
-    table = Table(title="collectives: bytes sent by each rank", title_justify="left")
-    for column in ("direction", "layer", "operation", "algorithm", "group", "shape", "times"):
-        table.add_column(column, justify="right" if column == "times" else "left")
-    for rank in range(len(traces)):
-        table.add_column(f"rank {rank}", justify="right")
     rows: dict[tuple[str, ...], list[list[int]]] = {}  # bytes of each event, rank by rank
+    ways = {f"{e.algorithm}, group {e.group}" for trace in traces for e in trace.collectives}
     for rank, trace in enumerate(traces):
         for event in trace.collectives:
             shape = " × ".join(map(str, event.shape)) or "scalar"
-            key = event.phase, event.layer, event.operation, event.algorithm, event.group, shape
+            way = f" ({event.algorithm}, {event.group})" if len(ways) > 1 else ""
+            key = event.phase, event.layer, event.operation + way, shape
             rows.setdefault(key, [[] for _ in traces])[rank].append(event.bytes_sent)
+    title = f"bytes sent{f' ({ways.pop()})' if len(ways) == 1 else ''}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("direction", "layer", "operation", "array", "times"):
+        table.add_column(column, justify="right" if column == "times" else "left")
+    for position, trace in enumerate(traces):
+        rank = trace.collectives[0].rank if trace.collectives else position
+        table.add_column(f"rank {rank}", justify="right")
     for labels, sent in rows.items():
         times = max(map(len, sent))
         table.add_row(*labels, str(times), *(human_bytes(sum(count)) for count in sent))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tpsim.comm.desk import VirtualDesk
+from tpsim.comm.call_marker import VirtualCallMarker
 from tpsim.comm.signature import Signature
 from tpsim.comm.virtual.arrays import ArrayCollectives
-from tpsim.comm.virtual.letters import Letters
 from tpsim.comm.virtual.objects import ObjectCollectives
+from tpsim.comm.virtual.point_to_point import PointToPoint
 from tpsim.comm.virtual.world import World
 
 
-class VirtualComm(Letters, ArrayCollectives, ObjectCollectives):
+class VirtualComm(PointToPoint, ArrayCollectives, ObjectCollectives):
     """One rank's end of a communicator among virtual ranks.
 
     Methods have mpi4py's names and meaning: capital names move the memory of arrays, lower-case ones
@@ -63,9 +63,9 @@ class VirtualComm(Letters, ArrayCollectives, ObjectCollectives):
         """Return the communicator's name."""
         return self.world.names.get(self._id, "")
 
-    def desk(self) -> VirtualDesk:
+    def call_marker(self) -> VirtualCallMarker:
         """Return where this rank says which call it is in."""
-        return VirtualDesk(self.world.calling, self._me)
+        return VirtualCallMarker(self.world.calling, self._me)
 
     def Free(self) -> None:
         """Do nothing: virtual communicators go when nobody refers to them."""

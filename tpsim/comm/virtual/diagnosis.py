@@ -44,7 +44,7 @@ def deadlock(world: World) -> str:
 
 def unfinished(world: World) -> str | None:
     """Say what was left behind when every rank had returned; None where nothing was."""
-    left = list(_left(world))
+    left = list(_left(world)) or list(_not_waited_for(world))
     if not left:
         return None
     shown = left if len(left) <= _SHOWN else [*left[: _SHOWN - 1], f"… and {len(left) - _SHOWN + 1} more"]
@@ -97,6 +97,12 @@ def _left(world: World) -> Iterator[str]:
                     f"rank {member} began {signature}, and {name_ranks(meeting.missing())} never did"
                     f"{_at(meeting, member)}"
                 )
+
+
+def _not_waited_for(world: World) -> Iterator[str]:
+    for rank, begun in enumerate(world.begun):
+        for call, place in begun.values():
+            yield f"rank {rank} began {call} and never waited for it  at {name(place)}"
 
 
 def _at(completion: Completion, rank: int) -> str:

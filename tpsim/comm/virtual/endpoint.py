@@ -26,6 +26,11 @@ class Endpoint:
         self._id = world.communicator(key, members)
         self._calls = 0  # collectives so far: which meeting is the next
 
+    @property
+    def begun(self) -> dict[Any, Any]:
+        """Calls of this rank that were begun and are to be waited for: what, and from which line."""
+        return self.world.begun[self._me]
+
     def Get_rank(self) -> int:
         """Return this rank."""
         return self.rank

@@ -109,7 +109,7 @@ class Receive(Completion):
         return self._begun
 
 
-class PostOffice:
+class Mailbox:
     """Messages nobody has asked for yet, and receives nothing has come for yet."""
 
     def __init__(self) -> None:

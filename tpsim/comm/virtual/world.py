@@ -18,7 +18,7 @@ from tpsim.comm.signature import Signature
 from tpsim.comm.tracebacks import from_main_on
 from tpsim.comm.virtual import diagnosis
 from tpsim.comm.virtual.completion import Completion
-from tpsim.comm.virtual.mail import Message, PostOffice, Receive
+from tpsim.comm.virtual.mail import Mailbox, Message, Receive
 from tpsim.comm.virtual.meeting import Combine, Meeting
 from tpsim.comm.virtual.polling import Polls
 
@@ -41,7 +41,7 @@ class World(ABC):
         self.size = size
         self.eager_bytes = eager_bytes
         self.lock = threading.Lock()  # guards all below; never held while a rank waits
-        self.mail = PostOffice()
+        self.mail = Mailbox()
         self.meetings: dict[tuple[int, int], Meeting] = {}
         self.members: dict[int, Sequence[int]] = {}  # world ranks of each communicator
         self.names: dict[int, str] = {}
@@ -49,6 +49,7 @@ class World(ABC):
         self.finished: set[int] = set()
         self.waiting_for: list[Completion | None] = [None] * size
         self.calling: list[Signature | None] = [None] * size
+        self.begun: list[dict[Any, tuple[Signature, Mark]]] = [{} for _ in range(size)]
         self.moves = 0  # all that ranks did, other than polling
         self.polls = Polls()
         self.stopping = False  # something went wrong, or all is over: nobody may wait any more

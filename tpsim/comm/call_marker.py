@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from tpsim.comm.signature import Signature
 
 
-class Desk(Protocol):
-    """Takes word."""
+class CallMarker(Protocol):
+    """Takes word of the calls that a rank makes."""
 
     def enter(self, call: Signature) -> None:
         """Note that the rank is now in `call`."""
@@ -17,7 +17,7 @@ class Desk(Protocol):
         """Note that the rank is no longer in a call."""
 
 
-class VirtualDesk:
+class VirtualCallMarker:
     """Tells the virtual world, whose diagnosis asks when ranks wait for each other."""
 
     def __init__(self, calling: list[Any], rank: int) -> None:

@@ -17,7 +17,7 @@ from tpsim.comm.virtual.request import Request, settle, unpickle
 _NOTHING = np.empty(0, np.uint8)
 
 
-class Letters(Endpoint):
+class PointToPoint(Endpoint):
     """Sends and receives: of arrays (capital names) and of objects (lower case, pickled)."""
 
     def Send(self, buf: Any, dest: int, tag: int = 0) -> None:

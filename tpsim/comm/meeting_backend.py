@@ -8,7 +8,7 @@ import numpy as np
 
 from tpsim.comm.algorithms import closed_form, get
 from tpsim.comm.algorithms.chunks import bounds
-from tpsim.comm.carrier import UFUNCS, Array, Carrier, Pending
+from tpsim.comm.backend import UFUNCS, Array, Backend, Pending
 from tpsim.comm.signature import Signature
 from tpsim.comm.virtual import VirtualComm
 from tpsim.comm.virtual.meeting import Meeting
@@ -66,11 +66,11 @@ class MeetingPending(Pending):
         return self._meeting is not None and self._comm.request(self._meeting).Test()
 
 
-class MeetingCarrier(Carrier):
+class MeetingBackend(Backend):
     """The results of the named algorithm at once: the same sums in the same order, without its messages.
 
     Only virtual ranks can do this: they see each other's arrays. What each would have sent is the
-    algorithm's closed form, which the tests hold against the messages counted by `MessageCarrier`.
+    algorithm's closed form, which the tests hold against the messages counted by `MessageBackend`.
     """
 
     counted = False

@@ -11,8 +11,8 @@ import numpy as np
 from tpsim.comm.agreement import agree
 from tpsim.comm.algorithms import Steps
 from tpsim.comm.algorithms.closed_form import Sent, sent
-from tpsim.comm.carrier import Array, Carrier, Pending
-from tpsim.comm.message_carrier import StepsPending
+from tpsim.comm.backend import Array, Backend, Pending
+from tpsim.comm.message_backend import StepsPending
 from tpsim.comm.signature import Signature
 
 
@@ -51,7 +51,7 @@ class MPIPending(StepsPending):
         super().start()
 
 
-class MPICarrier(Carrier):
+class MPIBackend(Backend):
     """MPI's own collectives. What is sent is not known: the ring's figures stand in, as for bus bandwidth."""
 
     counted = False

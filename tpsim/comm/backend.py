@@ -1,7 +1,7 @@
 """How a group's collectives are carried out: the interface.
 
-Three classes have it: `meeting_carrier` (virtual ranks, at one stroke), `message_carrier` (the
-hand-written algorithms, on any communicator) and `mpi_carrier` (the MPI library's own collectives).
+Three classes have it: `meeting_backend` (virtual ranks, at one stroke), `message_backend` (the
+hand-written algorithms, on any communicator) and `mpi_backend` (the MPI library's own collectives).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pending(ABC):
         """Return the messages and bytes that this rank sends for it; final once it is done."""
 
 
-class Carrier(ABC):
+class Backend(ABC):
     """Carries out collectives for one rank of a group.
 
     Every method takes the call as all ranks must agree on it, and this rank's contiguous 1-D buffer,

@@ -11,7 +11,7 @@ import numpy as np
 from tpsim.comm.agreement import agree
 from tpsim.comm.algorithms import Steps, get, pairwise
 from tpsim.comm.algorithms.chunks import bounds, split
-from tpsim.comm.carrier import UFUNCS, Array, Carrier, Pending
+from tpsim.comm.backend import UFUNCS, Array, Backend, Pending
 from tpsim.comm.errors import CollectiveMismatchError, CommError, TruncationError
 from tpsim.comm.port import CommPort
 from tpsim.comm.signature import Signature
@@ -100,7 +100,7 @@ class StepsPending(Pending):
         self._line.remove(self)
 
 
-class MessageCarrier(Carrier):
+class MessageBackend(Backend):
     """The named algorithm on send and receive. With `check`, ranks first agree on what they call."""
 
     counted = True
