@@ -10,6 +10,7 @@ shape and no data (`tpsim.dry`) pass through as well.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -443,7 +444,37 @@ def _rstd(x: Array, eps: float) -> Array:
 # --- rotary position embedding ------------------------------------------------------------------------------
 
 
-def rotary_tables(seq: int, head_size: int, base: float, like: Array) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class RotaryScaling:
+    """Llama 3.1's change of the rotary frequencies, for a context longer than that of the first training.
+
+    A pair that turns `high_frequency` times or more in the first context is left alone; one that turns
+    `low_frequency` times or less turns `factor` times slower; those between go over linearly.
+
+    Parameters
+    ----------
+    factor : float
+        How many times slower.
+    low_frequency, high_frequency : float
+        In turns within the original length.
+    original_length : int
+        Of the context in the first training.
+
+    References
+    ----------
+    Llama team 2024, "The Llama 3 Herd of Models", section 3.4.2, for the long context; the formula is
+    `apply_scaling` in Meta's code, https://github.com/meta-llama/llama-models.
+    """
+
+    factor: float
+    low_frequency: float
+    high_frequency: float
+    original_length: int
+
+
+def rotary_tables(
+    seq: int, head_size: int, base: float, like: Array, scaling: RotaryScaling | None = None
+) -> tuple[Array, Array]:
     """Cosines and sines of the angles that `rotary` turns by, `angle[p, i] = p·base^(−2i/head_size)`.
 
     Parameters
@@ -457,6 +488,8 @@ def rotary_tables(seq: int, head_size: int, base: float, like: Array) -> tuple[A
     like : Array
         An array of the kind and dtype that the tables shall have. The angles are computed in float64 all the
         same, for late positions turn by many radians and float32 would leave few digits of the remainder.
+    scaling : RotaryScaling, optional
+        Turn slowly turning pairs still slower.
 
     Returns
     -------
@@ -470,6 +503,11 @@ def rotary_tables(seq: int, head_size: int, base: float, like: Array) -> tuple[A
     _check_even("rotary_tables", head_size)
     position = np.arange(seq, dtype=np.float64, like=like).reshape(seq, 1)
     frequency = base ** (np.arange(0, head_size, 2, dtype=np.float64, like=like) / -head_size)
+    if scaling is not None:
+        turns = frequency * scaling.original_length / (2 * math.pi)
+        between = (turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency)
+        kept = np.clip(between, 0, 1)
+        frequency = frequency * (kept + (1 - kept) / scaling.factor)
     angle = position * frequency  # [seq, head_size/2]
     return np.cos(angle).astype(like.dtype), np.sin(angle).astype(like.dtype)
 
@@ -515,6 +553,35 @@ def _check_even(name: str, head_size: int) -> None:
         )
 
 
+# --- dropout ------------------------------------------------------------------------------------------------
+
+
+def dropout(x: Array, keep: Array, rate: float) -> Array:
+    """Inverted dropout by a given mask, `y = x·keep/(1 − rate)`.
+
+    Parameters
+    ----------
+    x : Array
+        Any shape.
+    keep : Array
+        Booleans of x's shape.
+    rate : float
+        The share of entries that are dropped; dividing by the share that is kept leaves the mean as it was.
+
+    References
+    ----------
+    Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", section 10.
+    """
+    y: Array = x * keep
+    y *= 1 / (1 - rate)
+    return y
+
+
+def dropout_grad(keep: Array, rate: float, dy: Array) -> Array:
+    """Backward of `dropout`, which is linear in x and multiplies each entry: the same once more."""
+    return dropout(dy, keep, rate)
+
+
 # --- attention ----------------------------------------------------------------------------------------------
 
 
@@ -523,6 +590,9 @@ def attention(q: Array, k: Array, v: Array, *, causal: bool, scale: float) -> tu
 
     Query head j reads key/value head `j // (heads // kv_heads)`. The query heads that share one are stacked
     along the sequence into a taller matrix, so k and v are never repeated.
+
+    With dropout of the probabilities, it comes between the two halves, `attention_probabilities` and
+    `attention_output`.
 
     Parameters
     ----------
@@ -549,6 +619,20 @@ def attention(q: Array, k: Array, v: Array, *, causal: bool, scale: float) -> tu
     Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head
     Checkpoints", section 2.2.
     """
+    p = attention_probabilities(q, k, causal=causal, scale=scale)
+    return attention_output(p, v), p
+
+
+def attention_grad(
+    q: Array, k: Array, v: Array, probabilities: Array, dout: Array, *, scale: float
+) -> tuple[Array, Array, Array]:
+    """Backward of `attention`: `(dq, dk, dv)`."""
+    dp, dv = attention_output_grad(probabilities, v, dout)
+    return *attention_probabilities_grad(q, k, probabilities, dp, scale=scale, out=dp), dv
+
+
+def attention_probabilities(q: Array, k: Array, *, causal: bool, scale: float) -> Array:
+    """`P = softmax(scale·Q Kᵀ)`, the first half of `attention`."""
     batch, heads, seq, _ = q.shape
     kv_heads, kv_seq = k.shape[1:3]
     if heads % kv_heads:
@@ -561,30 +645,39 @@ def attention(q: Array, k: Array, v: Array, *, causal: bool, scale: float) -> tu
     scores = (scaled @ k.swapaxes(-1, -2)).reshape(batch, heads, seq, kv_seq)
     if causal:
         scores += _causal_mask(seq, kv_seq, like=q)
-    p = softmax(scores, out=scores)
-    out: Array = _stack_heads(p, kv_heads) @ v  # [batch, kv_heads, heads/kv_heads·seq, size]
-    return out.reshape(batch, heads, seq, v.shape[-1]), p
+    return softmax(scores, out=scores)
 
 
-def attention_grad(
-    q: Array, k: Array, v: Array, probabilities: Array, dout: Array, *, scale: float
-) -> tuple[Array, Array, Array]:
-    """Backward of `attention`: `(dq, dk, dv)`.
+def attention_probabilities_grad(
+    q: Array, k: Array, probabilities: Array, dp: Array, *, scale: float, out: Array | None = None
+) -> tuple[Array, Array]:
+    """Backward of `attention_probabilities`: `(dq, dk)`.
 
-    With dP = dO Vᵀ and dS = softmax_grad(P, dP), `dQ = scale·dS K`, `dK = scale·dSᵀ Q` and `dV = Pᵀ dO`. dK
-    and dV are sums over the query heads that share a key/value head, and with those heads stacked the product
-    sums by itself. Masked entries need no care: P = 0 makes dS = 0.
+    With dS = softmax_grad(P, dP), `dQ = scale·dS K` and `dK = scale·dSᵀ Q`. dK is a sum over the query heads
+    that share a key head, and with those heads stacked the product sums by itself. Masked entries need no
+    care: P = 0 makes dS = 0. `out` is for dS, and may be dp itself.
     """
     kv_heads = k.shape[1]
-    queries, p, do = (_stack_heads(x, kv_heads) for x in (q, probabilities, dout))
-    dv = p.swapaxes(-1, -2) @ do
-    dp = do @ v.swapaxes(-1, -2)
-    ds = softmax_grad(p, dp, out=dp)
+    ds = _stack_heads(softmax_grad(probabilities, dp, out=out), kv_heads)
     dq = ds @ k
     dq *= scale
-    dk = ds.swapaxes(-1, -2) @ queries
+    dk = ds.swapaxes(-1, -2) @ _stack_heads(q, kv_heads)
     dk *= scale
-    return dq.reshape(q.shape), dk, dv
+    return dq.reshape(q.shape), dk
+
+
+def attention_output(probabilities: Array, v: Array) -> Array:
+    """`O = P V`, the second half of `attention`."""
+    batch, heads, seq, _ = probabilities.shape
+    out: Array = _stack_heads(probabilities, v.shape[1]) @ v  # [batch, kv_heads, heads/kv_heads·seq, size]
+    return out.reshape(batch, heads, seq, v.shape[-1])
+
+
+def attention_output_grad(probabilities: Array, v: Array, dout: Array) -> tuple[Array, Array]:
+    """Backward of `attention_output`: `dP = dO Vᵀ` and, summed over the heads that share v, `dV = Pᵀ dO`."""
+    p, do = (_stack_heads(x, v.shape[1]) for x in (probabilities, dout))
+    dp: Array = do @ v.swapaxes(-1, -2)
+    return dp.reshape(probabilities.shape), p.swapaxes(-1, -2) @ do
 
 
 def _stack_heads(x: Array, kv_heads: int) -> Array:

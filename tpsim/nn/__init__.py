@@ -14,9 +14,11 @@ from tpsim.nn.borders import (
     ScatterSequence,
     own_slice,
 )
+from tpsim.nn.embedding import LMHead, PositionEmbedding, VocabParallelEmbedding, padded_vocab
 from tpsim.nn.gradients import sum_replica_gradients
 from tpsim.nn.layer import Layer
 from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
+from tpsim.nn.loss import VocabParallelCrossEntropy, count_valid, mean_over_valid
 from tpsim.nn.mlp import MLP
 from tpsim.nn.norm import LayerNorm, ParallelRMSNorm, RMSNorm
 from tpsim.nn.parameter import Parameter, Piece, Placed, assemble, put_together
@@ -28,20 +30,27 @@ __all__ = [
     "CopyToRegion",
     "GatherLast",
     "GatherSequence",
+    "LMHead",
     "Layer",
     "LayerNorm",
     "ParallelRMSNorm",
     "Parameter",
     "Piece",
     "Placed",
+    "PositionEmbedding",
     "RMSNorm",
     "ReduceFromRegion",
     "RowParallelLinear",
     "ScatterLast",
     "ScatterSequence",
     "TransformerBlock",
+    "VocabParallelCrossEntropy",
+    "VocabParallelEmbedding",
     "assemble",
+    "count_valid",
+    "mean_over_valid",
     "own_slice",
+    "padded_vocab",
     "put_together",
     "sum_replica_gradients",
 ]

@@ -9,11 +9,23 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
-from tpsim.functional import attention, attention_grad, rotary, rotary_grad, rotary_tables
+from tpsim.functional import (
+    RotaryScaling,
+    attention_output,
+    attention_output_grad,
+    attention_probabilities,
+    attention_probabilities_grad,
+    rotary,
+    rotary_grad,
+    rotary_tables,
+)
+from tpsim.nn.checks import check_divides, check_sizes
+from tpsim.nn.dropout import Dropout
 from tpsim.nn.layer import Layer
-from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear, check_divides
+from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
 from tpsim.nn.norm import RMSNorm
 from tpsim.nn.parameter import Piece, cut
+from tpsim.nn.recompute import forgetting, running_again
 
 Array = NDArray[Any]
 
@@ -40,15 +52,23 @@ class Attention(Layer):
         Whether a position sees only itself and those before.
     rotary_base : float, optional
         Turn on rotary position embedding, with this base.
+    rotary_scaling : RotaryScaling, optional
+        Llama 3.1's, for long contexts.
     qk_norm : bool
         RMSNorm over d for queries and keys, before rotary.
+    dropout : float
+        Rate at which probabilities are dropped in training.
+    recompute : bool
+        Run the core, softmax(Q Kᵀ/√d) V with its dropout, again in backward rather than keep its
+        probabilities and masks: selective recompute.
     eps : float
         For `qk_norm`.
 
     References
     ----------
     Shoeybi et al. (2019), "Megatron-LM", section 3, figure 3b; Ainslie et al. (2023), "GQA"; Su et al.
-    (2021), "RoFormer", equation 34; Henry et al. (2020), "Query-key normalization for transformers".
+    (2021), "RoFormer", equation 34; Henry et al. (2020), "Query-key normalization for transformers";
+    Korthikanti et al. (2022), "Reducing activation recomputation", section 5, for `recompute`.
     """
 
     def __init__(
@@ -61,17 +81,21 @@ class Attention(Layer):
         head_size: int | None = None,
         causal: bool = True,
         rotary_base: float | None = None,
+        rotary_scaling: RotaryScaling | None = None,
         qk_norm: bool = False,
         bias: bool = True,
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
+        dropout: float = 0.0,
+        recompute: bool = False,
         eps: float = 1e-5,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         group = group or solo()
         rng = rng or np.random.default_rng(0)
-        kv_heads = kv_heads or heads
+        kv_heads = heads if kv_heads is None else kv_heads
+        check_sizes("Attention", hidden=hidden, heads=heads, kv_heads=kv_heads, head_size=head_size)
         if head_size is None and hidden % heads:
             raise ValueError(
                 f"Attention: hidden {hidden} is not divisible by {heads} heads; pick a multiple of {heads}, "
@@ -82,14 +106,17 @@ class Attention(Layer):
                 f"Attention: {heads} heads can't share {kv_heads} kv heads evenly; pick kv_heads that "
                 f"divides {heads}"
             )
-        check_divides("Attention", "heads", heads, group)
-        size = head_size or hidden // heads
+        check_divides("Attention", "heads", heads, group, pad=False)
+        size = hidden // heads if head_size is None else head_size
         kv = kv_piece(kv_heads, size, group)
         self.head_size = size
+        self.scale = 1 / math.sqrt(size)
         self.heads = heads // group.size  # here
         self.kv_heads = kv.local // size  # here
         self.causal = causal
         self.rotary_base = rotary_base
+        self.rotary_scaling = rotary_scaling
+        self.recompute = recompute
         self.qkv = ColumnParallelLinear(
             hidden,
             (heads + 2 * kv_heads) * size,
@@ -104,6 +131,7 @@ class Attention(Layer):
         # One weight for all heads, and each rank sees only its own heads: gradients are shares.
         self.q_norm = RMSNorm(size, group, partial=True, eps=eps, dtype=dtype) if qk_norm else None
         self.k_norm = RMSNorm(size, group, partial=True, eps=eps, dtype=dtype) if qk_norm else None
+        self.dropout = Dropout(dropout, group, cut=True)
         self.out = RowParallelLinear(
             heads * size, hidden, group, bias=bias, sequence_parallel=sequence_parallel, rng=rng, dtype=dtype
         )
@@ -113,24 +141,42 @@ class Attention(Layer):
         q, k, v = self._cut_heads(self.qkv.forward(x))
         if self.q_norm and self.k_norm:
             q, k = self.q_norm.forward(q), self.k_norm.forward(k)
-        if self.rotary_base:
-            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, like=q)
+        if self.rotary_base is not None:
+            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, q, self.rotary_scaling)
             q, k = rotary(q, *tables), rotary(k, *tables)
-        out, probabilities = attention(q, k, v, causal=self.causal, scale=1 / math.sqrt(self.head_size))
-        self.save(q=q, k=k, v=v, probabilities=probabilities)
+        self.save(q=q, k=k, v=v)
+        with forgetting(self.recompute):
+            out = self._attend(q, k, v)
         return self.out.forward(_join_heads(out))
 
     def backward(self, dy: Array) -> Array:
         """[b, s, h] → [b, s, h]."""
         dout = _split_heads(self.out.backward(dy), self.head_size)
-        q, k, v, probabilities = (self.take(name) for name in ("q", "k", "v", "probabilities"))
-        dq, dk, dv = attention_grad(q, k, v, probabilities, dout, scale=1 / math.sqrt(self.head_size))
-        if self.rotary_base:
-            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, like=q)
+        q, k, v = (self.take(name) for name in ("q", "k", "v"))
+        if self.recompute:
+            with running_again():
+                self._attend(q, k, v)
+        dq, dk, dv = self._attend_grad(q, k, v, dout)
+        if self.rotary_base is not None:
+            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, q, self.rotary_scaling)
             dq, dk = rotary_grad(dq, *tables), rotary_grad(dk, *tables)
         if self.q_norm and self.k_norm:
             dq, dk = self.q_norm.backward(dq), self.k_norm.backward(dk)
         return self.qkv.backward(np.concatenate([_join_heads(d) for d in (dq, dk, dv)], axis=-1))
+
+    def _attend(self, q: Array, k: Array, v: Array) -> Array:
+        """The core. Without dropout, `dropped` is the probabilities themselves, and costs nothing."""
+        probabilities = attention_probabilities(q, k, causal=self.causal, scale=self.scale)
+        self.save(probabilities=probabilities)
+        dropped = self.dropout.forward(probabilities)
+        self.save(dropped=dropped)
+        return attention_output(dropped, v)
+
+    def _attend_grad(self, q: Array, k: Array, v: Array, dout: Array) -> tuple[Array, Array, Array]:
+        ddropped, dv = attention_output_grad(self.take("dropped"), v, dout)
+        dp = self.dropout.backward(ddropped)
+        p = self.take("probabilities")
+        return *attention_probabilities_grad(q, k, p, dp, scale=self.scale, out=dp), dv
 
     def _cut_heads(self, qkv: Array) -> tuple[Array, Array, Array]:
         """[b, s, (a + 2g)·d] → [b, a, s, d], [b, g, s, d], [b, g, s, d] with this rank's a and g."""

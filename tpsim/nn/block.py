@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
+from tpsim.functional import RotaryScaling
 from tpsim.nn.attention import Attention
+from tpsim.nn.dropout import Dropout
 from tpsim.nn.layer import Layer
 from tpsim.nn.mlp import MLP, Activation
 from tpsim.nn.norm import LayerNorm, RMSNorm
+from tpsim.nn.recompute import Recompute, forgetting, running_again
 
 Array = NDArray[Any]
 
@@ -27,8 +30,16 @@ class TransformerBlock(Layer):
         The tensor-parallel group; one rank alone by default.
     norm : {"layer", "rms"}
         Which normalisation.
-    activation, kv_heads, head_size, causal, rotary_base, qk_norm, bias, eps
+    activation, kv_heads, head_size, causal, rotary_base, rotary_scaling, qk_norm, bias, eps
         As for `MLP`, `Attention` and the norms.
+    dropout : float
+        Rate at which entries of the attention's and the MLP's results are dropped before they are added
+        to x, inside `drawing(…)`; see `masks`.
+    attention_dropout : float
+        Rate for the attention's probabilities.
+    recompute : {"none", "selective", "full"}
+        What runs again in backward rather than being kept: the attention's core, or all of the block,
+        with its two forward all-reduces. The gradients are the same bits; see `recompute`.
     sequence_parallel : bool
         x and y are cut along the sequence, [b, s/t, h]; see `borders`.
     keep_gathered : bool
@@ -51,9 +62,13 @@ class TransformerBlock(Layer):
         head_size: int | None = None,
         causal: bool = True,
         rotary_base: float | None = None,
+        rotary_scaling: RotaryScaling | None = None,
         qk_norm: bool = False,
         bias: bool = True,
         eps: float = 1e-5,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        recompute: Recompute = "none",
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
         rng: np.random.Generator | None = None,
@@ -63,6 +78,11 @@ class TransformerBlock(Layer):
         rng = rng or np.random.default_rng(0)
         if norm not in ("layer", "rms"):
             raise ValueError(f"TransformerBlock: norm {norm!r} is not known; pick 'layer' or 'rms'")
+        if recompute not in ("none", "selective", "full"):
+            raise ValueError(
+                f"TransformerBlock: recompute {recompute!r} is not known; pick 'none', 'selective' or 'full'"
+            )
+        self.recompute = recompute
         make_norm = LayerNorm if norm == "layer" else RMSNorm
         self.norm1 = make_norm(hidden, group, partial=sequence_parallel, eps=eps, dtype=dtype)
         self.attention = Attention(
@@ -73,14 +93,18 @@ class TransformerBlock(Layer):
             head_size=head_size,
             causal=causal,
             rotary_base=rotary_base,
+            rotary_scaling=rotary_scaling,
             qk_norm=qk_norm,
             bias=bias,
             sequence_parallel=sequence_parallel,
             keep_gathered=keep_gathered,
+            dropout=attention_dropout,
+            recompute=recompute == "selective",
             eps=eps,
             rng=rng,
             dtype=dtype,
         )
+        self.dropout1 = Dropout(dropout, group, cut=sequence_parallel)
         self.norm2 = make_norm(hidden, group, partial=sequence_parallel, eps=eps, dtype=dtype)
         self.mlp = MLP(
             hidden,
@@ -93,13 +117,24 @@ class TransformerBlock(Layer):
             rng=rng,
             dtype=dtype,
         )
+        self.dropout2 = Dropout(dropout, group, cut=sequence_parallel)
 
     def forward(self, x: Array) -> Array:
         """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]."""
-        x = x + self.attention.forward(self.norm1.forward(x))
-        return x + self.mlp.forward(self.norm2.forward(x))
+        if self.recompute != "full":
+            return self._run(x)
+        self.save(x=x)
+        with forgetting():
+            return self._run(x)
+
+    def _run(self, x: Array) -> Array:
+        x = x + self.dropout1.forward(self.attention.forward(self.norm1.forward(x)))
+        return x + self.dropout2.forward(self.mlp.forward(self.norm2.forward(x)))
 
     def backward(self, dy: Array) -> Array:
         """Same shapes. Follow with `sum_replica_gradients`, once a step."""
-        dy = dy + self.norm2.backward(self.mlp.backward(dy))
-        return dy + self.norm1.backward(self.attention.backward(dy))
+        if self.recompute == "full":
+            with running_again():
+                self._run(self.take("x"))
+        dy = dy + self.norm2.backward(self.mlp.backward(self.dropout2.backward(dy)))
+        return dy + self.norm1.backward(self.attention.backward(self.dropout1.backward(dy)))

@@ -113,7 +113,19 @@ class ScatterSequence:
         self.group = group
 
     def forward(self, x: Array) -> Array:
-        """[b, s, h] → [b, s/t, h], summed."""
+        """[b, s, h] → [b, s/t, h], summed.
+
+        Raises
+        ------
+        ValueError
+            If the sequence is not divisible by the ranks.
+        """
+        if x.shape[SEQUENCE] % self.group.size:
+            whole = -(-x.shape[SEQUENCE] // self.group.size) * self.group.size
+            raise ValueError(
+                f"sequence parallelism: a sequence of {x.shape[SEQUENCE]} can't be cut evenly among "
+                f"{self.group.size} ranks; pick a multiple of {self.group.size}, or pad to {whole}"
+            )
         return self.group.reduce_scatter(x, axis=SEQUENCE)
 
     def backward(self, dy: Array) -> Array:
@@ -143,8 +155,8 @@ class ScatterLast:
         self.group = group
 
     def forward(self, x: Array) -> Array:
-        """[…, n] → […, n/t]."""
-        return own_slice(x, self.group, axis=-1)
+        """[…, n] → […, n/t]: a copy, so that who keeps it does not keep the whole x."""
+        return own_slice(x, self.group, axis=-1).copy()
 
     def backward(self, dy: Array) -> Array:
         """[…, n/t] → […, n]."""

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tpsim.nn.parameter import Parameter
+from tpsim.nn.recompute import is_forgotten, is_rerun
 from tpsim.trace import ParameterRecord, Phase, Trace, current, scope
 
 Array = NDArray[Any]
@@ -18,10 +19,18 @@ class Layer:
     """Something with a `forward(x)` and a `backward(dy)` that returns dx and fills in gradients.
 
     A subclass saves what its backward needs by name, `self.save(x=x)`, and takes it back once,
-    `self.take("x")`. Sub-layers are named by the attributes that hold them; events and saved tensors
-    of a pass carry that path without the layer's doing.
+    `self.take("x")`. Sub-layers are named by the attributes that hold them, those of a list by
+    their places in it ("blocks.0"); events and saved tensors of a pass carry that path without the
+    layer's doing.
+
+    Attributes
+    ----------
+    path : str
+        The layer's name as seen from the outermost layer that holds it, "" for that one itself: what
+        `parameters()` there begins with. Scopes that a user opens around the model don't enter.
     """
 
+    path = ""
     _label = ""
 
     def __init_subclass__(cls) -> None:
@@ -30,9 +39,16 @@ class Layer:
                 setattr(cls, phase, _labelled(cls.__dict__[phase], phase))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Layer):
-            value._label = name
+        for label, layer in _layers_in(name, value):
+            layer._label = label
+            layer._move(f"{self.path}.{label}" if self.path else label)
         object.__setattr__(self, name, value)
+
+    def _move(self, path: str) -> None:
+        """Take on another path, with all sub-layers."""
+        self.path = path
+        for label, layer in self.children():
+            layer._move(f"{path}.{label}")
 
     def forward(self, x: Array) -> Array:
         """Return y, and keep what `backward` needs."""
@@ -58,6 +74,10 @@ class Layer:
         kept: dict[str, tuple[Array, Trace | None]] = self.__dict__.setdefault("_kept", {})
         if name in kept:
             self.take(name)  # a forward whose backward never came
+        if is_forgotten():
+            return
+        if is_rerun():
+            kind = "recomputed"
         trace = current()
         if trace is not None:
             trace.save(name, array, kind)
@@ -69,7 +89,7 @@ class Layer:
         if name not in kept:
             raise RuntimeError(
                 f"{type(self).__name__}.backward: nothing is saved as {name!r}; call forward before each "
-                "backward"
+                "backward, and make layers inside main, so that each rank has its own"
             )
         array, trace = kept.pop(name)
         if trace is not None:
@@ -81,28 +101,34 @@ class Layer:
     def children(self) -> Iterator[tuple[str, Layer]]:
         """Yield the sub-layers with their names."""
         for name, value in self.__dict__.items():
-            if isinstance(value, Layer):
-                yield name, value
+            yield from _layers_in(name, value)
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return every parameter of the layer and its sub-layers by dotted name, in order of creation."""
-        found = {name: value for name, value in self.__dict__.items() if isinstance(value, Parameter)}
+        """Return every parameter of the layer and its sub-layers by dotted name, in order of creation.
+
+        One that several layers share (a tied embedding) is there once, by the first of its names.
+        """
+        names: dict[Parameter, str] = {}
+        for name, value in self.__dict__.items():
+            if isinstance(value, Parameter):
+                names.setdefault(value, name)
         for name, child in self.children():
-            found |= {f"{name}.{inner}": parameter for inner, parameter in child.parameters().items()}
-        return found
+            for inner, parameter in child.parameters().items():
+                names.setdefault(parameter, f"{name}.{inner}")
+        return {name: parameter for parameter, name in names.items()}
 
     def load(self, whole: Mapping[str, Array]) -> None:
         """Set every parameter to its slice of the whole tensor of its name.
 
         Raises
         ------
-        KeyError
+        ValueError
             If names are missing or unknown.
         """
         parameters = self.parameters()
         missing, unknown = parameters.keys() - whole.keys(), whole.keys() - parameters.keys()
         if missing or unknown:
-            raise KeyError(
+            raise ValueError(
                 f"{type(self).__name__}.load: missing {sorted(missing)}, unknown {sorted(unknown)}; pass "
                 "exactly the names of parameters()"
             )
@@ -112,7 +138,7 @@ class Layer:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters().values():
-            parameter.grad = None
+            parameter.zero_grad()
 
     def record_parameters(self) -> None:
         """Write every parameter into the current trace."""
@@ -134,18 +160,44 @@ class Layer:
             )
 
 
-def _labelled(method: Callable[[Any, Array], Array], phase: Phase) -> Callable[[Any, Array], Array]:
+def _layers_in(name: str, value: Any) -> Iterator[tuple[str, Layer]]:
+    """Yield the layers that an attribute holds, one or a list of them, with their names."""
+    if isinstance(value, Layer):
+        yield name, value
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _layers_in(f"{name}.{place}", item)
+
+
+def _labelled(method: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
     """Return a forward or backward whose events carry the layer's name."""
 
     @wraps(method)
-    def labelled(self: Any, x: Array) -> Array:
+    def labelled(self: Any, *inputs: Any, **named: Any) -> Any:
         if self.__dict__.get("_labelling"):  # an override that calls super(): one layer, one label
-            return method(self, x)
+            return method(self, *inputs, **named)
         self.__dict__["_labelling"] = True
         try:
-            with scope(self._label, phase):
-                return method(self, x)
+            with scope(self._label, "backward" if is_rerun() else phase):
+                if phase == "backward":
+                    _check_gradient(self, *inputs, **named)
+                result = method(self, *inputs, **named)
+                if phase == "forward":
+                    self.__dict__["_output"] = (result.shape, result.dtype)
+                return result
         finally:
             self.__dict__["_labelling"] = False
 
     return labelled
+
+
+def _check_gradient(layer: Layer, dy: Array) -> None:
+    """Raise ValueError unless dy is like the y that the last forward returned."""
+    output = layer.__dict__.get("_output")
+    given = (getattr(dy, "shape", None), getattr(dy, "dtype", None))
+    if output is not None and given != output:
+        what = f"shape {given[0]}, {given[1]}" if given[0] is not None else f"a {type(dy).__name__}"
+        raise ValueError(
+            f"{type(layer).__name__}.backward: dy is {what}, and forward returned shape {output[0]}, "
+            f"{output[1]}; pass the gradient of the loss by that array"
+        )

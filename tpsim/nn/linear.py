@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from tpsim.comm import Group, solo
 from tpsim.functional import linear, linear_grad_input, linear_grad_weight
 from tpsim.nn.borders import GatherLast, ScatterLast, enter, leave
+from tpsim.nn.checks import check_divides, check_input
 from tpsim.nn.layer import Layer
 from tpsim.nn.parameter import SMALL_NORMAL, Init, Parameter, Piece, cut, replicated, zeros
 
@@ -44,7 +45,8 @@ class ColumnParallelLinear(Layer):
     pieces : sequence of Piece, optional
         How the columns are cut, for fused weights; evenly by default.
     init, rng, dtype
-        The weights' distribution, its generator (in the same state on every rank), and their dtype.
+        The weights' distribution, its generator, and their dtype. All ranks pass generators in the same
+        state, and all layers of a model the same generator: the default is a new one each time.
 
     References
     ----------
@@ -71,6 +73,11 @@ class ColumnParallelLinear(Layer):
         if pieces is None:
             check_divides("ColumnParallelLinear", "out_features", out_features, group)
             pieces = [cut(out_features, group)]
+        elif gather_output and len(pieces) > 1:
+            raise ValueError(
+                "ColumnParallelLinear: gathered columns of a fused weight would come rank by rank, not "
+                "piece by piece; leave gather_output out, or make a layer for each piece"
+            )
         self.keep_gathered = keep_gathered
         self.enter = enter(group, sequence_parallel=sequence_parallel)
         self.gather = GatherLast(group) if gather_output else None
@@ -161,35 +168,11 @@ class RowParallelLinear(Layer):
 
     def backward(self, dy: Array) -> Array:
         """[b, s, out] → [b, s, in/t]."""
+        x = self.take("x")
         if self.bias:
             self.bias.add_grad(dy.reshape(-1, dy.shape[-1]).sum(axis=0))
         dy = self.leave.backward(dy)
-        dweight, _ = linear_grad_weight(self.take("x"), dy)
+        dweight, _ = linear_grad_weight(x, dy)
         self.weight.add_grad(dweight)
         dx = linear_grad_input(self.weight.data, dy)
         return self.scatter.backward(dx) if self.scatter else dx
-
-
-def check_divides(layer: str, what: str, size: int, group: Group) -> None:
-    """Raise ValueError unless the group's ranks divide `size`."""
-    if size % group.size:
-        padded = -(-size // group.size) * group.size
-        raise ValueError(
-            f"{layer}: {what} {size} is not divisible by {group.size} ranks; pick a multiple of "
-            f"{group.size}, or pad ({what}={padded})"
-        )
-
-
-def check_input(layer: Layer, x: Array, weight: Parameter) -> None:
-    """Raise ValueError unless `x` is [batch, seq, in] in the weight's dtype."""
-    name, expected = type(layer).__name__, weight.data.shape[0]
-    if x.ndim != 3 or x.shape[-1] != expected:
-        raise ValueError(
-            f"{name}: x has shape {x.shape}, and [batch, seq, {expected}] is needed here; reshape it, or "
-            f"build the layer for {x.shape[-1] if x.ndim else 1} features"
-        )
-    if x.dtype != weight.data.dtype:
-        raise ValueError(
-            f"{name}: x is {x.dtype} and the weights are {weight.data.dtype}; convert x, or build the layer "
-            f"with dtype={x.dtype}"
-        )

@@ -9,8 +9,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
 from tpsim.functional import gelu, gelu_grad, gelu_tanh, gelu_tanh_grad, swiglu, swiglu_grad
+from tpsim.nn.checks import check_divides
 from tpsim.nn.layer import Layer
-from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear, check_divides
+from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
 from tpsim.nn.parameter import cut
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""Normalisation. Replicated: every rank computes it on what it has, without communication."""
+"""Normalisation: replicated on every rank, or with one statistic for a row that is cut among them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
 from tpsim.functional import layer_norm, layer_norm_grad, rms_norm, rms_norm_grad
+from tpsim.nn.checks import check_divides, check_rows
 from tpsim.nn.layer import Layer
-from tpsim.nn.linear import check_divides
 from tpsim.nn.parameter import Parameter, cut, ones, replicated, zeros
 
 Array = NDArray[Any]
@@ -29,7 +29,9 @@ class LayerNorm(Layer):
         Whether each rank normalises something else (its part of the sequence, its heads), so that
         the weights' gradients are shares, to be summed over the group.
     eps : float
+        Added to the variance.
     dtype : dtype
+        Of the weights; x must have it too.
 
     References
     ----------
@@ -52,14 +54,15 @@ class LayerNorm(Layer):
         self.bias = Parameter((size,), 0, pieces, zeros, rng, dtype)
 
     def forward(self, x: Array) -> Array:
-        """Same shape."""
+        """[…, size] → […, size]."""
+        check_rows(self, x, self.weight)
         y, mean, rstd = layer_norm(x, self.weight.data, self.bias.data, self.eps)
         self.save(x=x)
         self.save_statistics(mean=mean, rstd=rstd)
         return y
 
     def backward(self, dy: Array) -> Array:
-        """Same shape."""
+        """[…, size] → […, size]."""
         x, mean, rstd = self.take("x"), self.take("mean"), self.take("rstd")
         dx, dweight, dbias = layer_norm_grad(x, self.weight.data, mean, rstd, dy)
         self.weight.add_grad(dweight)
@@ -68,7 +71,12 @@ class LayerNorm(Layer):
 
 
 class RMSNorm(Layer):
-    """y = x/√(mean x² + eps) · weight, over the last axis. Parameters as for `LayerNorm`.
+    """y = x/√(mean x² + eps) · weight, over the last axis.
+
+    Parameters
+    ----------
+    size, group, partial, eps, dtype
+        As for `LayerNorm`.
 
     References
     ----------
@@ -89,14 +97,15 @@ class RMSNorm(Layer):
         self.weight = Parameter((size,), 0, pieces, ones, np.random.default_rng(0), dtype)
 
     def forward(self, x: Array) -> Array:
-        """Same shape."""
+        """[…, size] → […, size]."""
+        check_rows(self, x, self.weight)
         y, rstd = rms_norm(x, self.weight.data, self.eps)
         self.save(x=x)
         self.save_statistics(rstd=rstd)
         return y
 
     def backward(self, dy: Array) -> Array:
-        """Same shape."""
+        """[…, size] → […, size]."""
         dx, dweight = rms_norm_grad(self.take("x"), self.weight.data, self.take("rstd"), dy)
         self.weight.add_grad(dweight)
         return dx
@@ -113,7 +122,7 @@ class ParallelRMSNorm(Layer):
     size : int
         Length of the whole axis; `weight` is cut like it.
     group, eps, dtype
-        As for `RMSNorm`.
+        As for `LayerNorm`.
     """
 
     def __init__(
@@ -127,6 +136,7 @@ class ParallelRMSNorm(Layer):
 
     def forward(self, x: Array) -> Array:
         """[b, s, n/t] → [b, s, n/t]."""
+        check_rows(self, x, self.weight)
         squares = self.group.all_reduce(np.sum(x * x, axis=-1, keepdims=True))  # [b, s, 1]
         rstd = 1 / np.sqrt(squares / self.size + self.eps)
         self.save(x=x)

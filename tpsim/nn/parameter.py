@@ -30,6 +30,9 @@ class Piece:
     A plain weight is one piece. A fused one is several, each of them cut: [Q | K | V] on two ranks is
     [Q0 K0 V0] and [Q1 K1 V1], never the first and the second half.
 
+    Parts are equally long. Where `parts` does not divide `size`, the last ones end in padding: entries
+    that this rank holds and the whole tensor does not have. 5 rows on 4 ranks lie as 2, 2, 1 + 1, 0 + 2.
+
     Parameters
     ----------
     size : int
@@ -51,13 +54,18 @@ class Piece:
 
     @property
     def local(self) -> int:
-        """Length of the part that is here."""
-        return self.size // self.parts
+        """Length of the part that is here, padding included."""
+        return -(-self.size // self.parts)
 
     @property
     def start(self) -> int:
         """Where the part begins within the piece."""
-        return self.part * self.local
+        return min(self.part * self.local, self.size)
+
+    @property
+    def real(self) -> int:
+        """Length of the part without its padding: 0 in a part that is all padding."""
+        return min(self.local, self.size - self.start)
 
 
 def cut(size: int, group: Group) -> Piece:
@@ -93,6 +101,8 @@ class Parameter:
         This rank's slice.
     grad : array or None
         Its gradient, summed over the backward passes since `zero_grad`.
+    summed : bool
+        Whether the replicas' shares of it are summed, as `sum_replica_gradients` does.
     """
 
     def __init__(
@@ -104,11 +114,18 @@ class Parameter:
         rng: np.random.Generator,
         dtype: DTypeLike,
     ) -> None:
+        if sum(piece.size for piece in pieces) != whole_shape[axis]:
+            sizes = " + ".join(str(piece.size) for piece in pieces)
+            raise ValueError(
+                f"Parameter: pieces of {sizes} do not make up axis {axis} of {whole_shape}; pass pieces "
+                f"whose sizes add up to {whole_shape[axis]}"
+            )
         self.whole_shape = whole_shape
         self.axis = axis
         self.pieces = tuple(pieces)
         self.data: Array = self.take(init(rng, whole_shape)).astype(dtype)
         self.grad: Array | None = None
+        self.summed = False
 
     def __repr__(self) -> str:
         return f"Parameter({self.data.shape} of {self.whole_shape}, {self.sharding()})"
@@ -122,34 +139,54 @@ class Parameter:
         )
 
     def take(self, whole: Array) -> Array:
-        """Return a copy of this rank's slice of a whole tensor."""
+        """Return a copy of this rank's slice of a whole tensor; padding is 0."""
         if whole.shape != self.whole_shape:
             raise ValueError(
                 f"parameter of whole shape {self.whole_shape}: got an array of shape {whole.shape}; pass the "
                 "whole, uncut tensor"
             )
-        return np.concatenate([whole[where] for where in self.places()], axis=self.axis)
+        parts: list[Array] = []
+        for piece, where in zip(self.pieces, self.places(), strict=True):
+            part = whole[where]
+            padding = list(part.shape)
+            padding[self.axis] = piece.local - piece.real
+            parts += [part, np.zeros_like(part, shape=padding)]
+        return np.concatenate(parts, axis=self.axis)
 
     def places(self) -> Iterator[tuple[slice, ...]]:
         """Yield, for each piece, where its local part lies in the whole tensor."""
         offset = 0
         for piece in self.pieces:
-            start = offset + piece.start
-            yield (*[slice(None)] * self.axis, slice(start, start + piece.local))
+            yield self._along(offset + piece.start, piece.real)
             offset += piece.size
 
     def parts_of(self, local: Array) -> list[Array]:
-        """Return views of a local array (`data` or `grad`), one for each piece."""
-        ends = np.cumsum([piece.local for piece in self.pieces])
-        return np.split(local, ends[:-1], axis=self.axis)
+        """Return views of a local array (`data` or `grad`), one for each piece, without padding."""
+        parts, start = [], 0
+        for piece in self.pieces:
+            parts.append(local[self._along(start, piece.real)])
+            start += piece.local
+        return parts
 
     def placed(self, local: Array) -> Placed:
         """Return each piece of a local array with its place in the whole tensor."""
         return list(zip(self.places(), self.parts_of(local), strict=True))
 
+    def _along(self, start: int, length: int) -> tuple[slice, ...]:
+        """Index a stretch of the cut axis."""
+        return (*[slice(None)] * self.axis, slice(start, start + length))
+
     def add_grad(self, grad: Array) -> None:
         """Add one backward pass's gradient."""
+        if self.summed:
+            raise RuntimeError(
+                "backward: the gradients of this step are summed over replicas already; call zero_grad first"
+            )
         self.grad = grad if self.grad is None else self.grad + grad
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad, self.summed = None, False
 
 
 def assemble(shards: Iterable[tuple[Parameter, Array]]) -> Array:

@@ -17,7 +17,10 @@ def attention(
     kv_heads: int,
     causal: bool,
     rotary_base: float | None = None,
+    rotary_scaling: F.RotaryScaling | None = None,
     eps: float = 1e-6,
+    dropout: float = 0.0,
+    keep: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Self-attention of `heads` query heads, in equal groups that share one of `kv_heads` key/value heads.
 
@@ -35,8 +38,14 @@ def attention(
         Whether a position sees only itself and earlier ones.
     rotary_base : float, optional
         Rotate queries and keys by rotary tables of this base; without it there is no position embedding.
+    rotary_scaling : F.RotaryScaling, optional
+        Of those tables.
     eps : float
         Of the q and k norms.
+    dropout : float
+        The share of probabilities that `keep` drops.
+    keep : Array, optional
+        Booleans `[batch, heads, seq, seq]`: which probabilities are kept; by default all.
 
     Returns
     -------
@@ -58,11 +67,12 @@ def attention(
         cache["k_projected"] = k
         k, cache["k_rstd"] = F.rms_norm(k, params["k_norm.weight"], eps)
     if rotary_base is not None:
-        cos, sin = F.rotary_tables(x.shape[1], d, rotary_base, like=x)
+        cos, sin = F.rotary_tables(x.shape[1], d, rotary_base, x, rotary_scaling)
         q, k = F.rotary(q, cos, sin), F.rotary(k, cos, sin)
-    heads_out, probabilities = F.attention(q, k, v, causal=causal, scale=1 / math.sqrt(d))
-    merged = _merge_heads(heads_out)
-    cache |= {"q": q, "k": k, "probabilities": probabilities, "merged": merged}
+    probabilities = F.attention_probabilities(q, k, causal=causal, scale=1 / math.sqrt(d))
+    dropped = drop(probabilities, keep, dropout)
+    merged = _merge_heads(F.attention_output(dropped, v))
+    cache |= {"q": q, "k": k, "probabilities": probabilities, "dropped": dropped, "merged": merged}
     return F.linear(merged, params["out.weight"], params.get("out.bias")), cache
 
 
@@ -75,23 +85,23 @@ def attention_grad(
     kv_heads: int,
     causal: bool,
     rotary_base: float | None = None,
+    rotary_scaling: F.RotaryScaling | None = None,
     eps: float = 1e-6,
+    dropout: float = 0.0,
+    keep: Array | None = None,
 ) -> tuple[Array, Grads]:
     """Backward of `attention`."""
     x = cache["x"]
     d = params["qkv.weight"].shape[1] // (heads + 2 * kv_heads)
     grads: Grads = {}
     dmerged, grads["out.weight"], grads["out.bias"] = F.linear_grad(cache["merged"], params["out.weight"], dy)
-    dq, dk, dv = F.attention_grad(
-        cache["q"],
-        cache["k"],
-        cache["v"],
-        cache["probabilities"],
-        _split_heads(dmerged, d),
-        scale=1 / math.sqrt(d),
+    ddropped, dv = F.attention_output_grad(cache["dropped"], cache["v"], _split_heads(dmerged, d))
+    dprobabilities = drop(ddropped, keep, dropout)
+    dq, dk = F.attention_probabilities_grad(
+        cache["q"], cache["k"], cache["probabilities"], dprobabilities, scale=1 / math.sqrt(d)
     )
     if rotary_base is not None:
-        cos, sin = F.rotary_tables(x.shape[1], d, rotary_base, like=x)
+        cos, sin = F.rotary_tables(x.shape[1], d, rotary_base, x, rotary_scaling)
         dq, dk = F.rotary_grad(dq, cos, sin), F.rotary_grad(dk, cos, sin)
     if "q_norm.weight" in params:
         dq, grads["q_norm.weight"] = F.rms_norm_grad(
@@ -108,6 +118,11 @@ def attention_grad(
     grads["qkv.weight"] = np.concatenate((dwq, dwk, dwv), axis=1)
     grads["qkv.bias"] = np.concatenate((dbq, dbk, dbv))
     return dx_q + dx_k + dx_v, only_of(params, grads)
+
+
+def drop(x: Array, keep: Array | None, rate: float) -> Array:
+    """Dropout by a mask, if there is one. It multiplies each entry, and so is its own backward."""
+    return x if keep is None else F.dropout(x, keep, rate)
 
 
 def _cut_qkv(params: Params, q_size: int, kv_size: int) -> tuple[list[Array], list[Array] | list[None]]:
