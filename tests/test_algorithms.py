@@ -1,4 +1,4 @@
-"""The collective algorithms, driven by a post office of a page, and judged by plain NumPy."""
+"""The collective algorithms, driven by a mailbox of a page, and judged by plain NumPy."""
 
 import random
 from collections import defaultdict, deque
@@ -35,7 +35,7 @@ class Letter:
 class Window:
     """The port of one rank."""
 
-    office: "PostOffice"
+    office: "Mailbox"
     rank: int
     size: int
 
@@ -53,7 +53,7 @@ Queues: TypeAlias = dict[tuple[int, int], deque[Letter]]
 
 
 @dataclass
-class PostOffice:
+class Mailbox:
     """Carries messages without any buffering: a send waits for its receive, and is read only then."""
 
     sends: Queues = field(default_factory=lambda: defaultdict(deque))
@@ -112,7 +112,7 @@ class PostOffice:
 
 def run_all_reduce(a: Algorithm, values: Sequence[Array], op: np.ufunc, seed: int = 0) -> Any:
     buffers = [value.copy() for value in values]
-    figures = PostOffice().run(len(values), lambda port: a.all_reduce(port, buffers[port.rank], op), seed)
+    figures = Mailbox().run(len(values), lambda port: a.all_reduce(port, buffers[port.rank], op), seed)
     return buffers, figures
 
 
@@ -120,7 +120,7 @@ def run_reduce_scatter(
     a: Algorithm, values: Sequence[Array], offsets: Sequence[int], op: np.ufunc, seed: int = 0
 ) -> Any:
     blocks = [split(value.copy(), offsets) for value in values]
-    figures = PostOffice().run(len(values), lambda port: a.reduce_scatter(port, blocks[port.rank], op), seed)
+    figures = Mailbox().run(len(values), lambda port: a.reduce_scatter(port, blocks[port.rank], op), seed)
     return [blocks[rank][rank] for rank in range(len(values))], figures
 
 
@@ -129,20 +129,20 @@ def run_all_gather(a: Algorithm, whole: Array, offsets: Sequence[int], seed: int
     buffers = [np.full_like(whole, -1) for _ in range(p)]
     for buffer, (start, stop) in zip(buffers, pairwise(offsets), strict=True):
         buffer[start:stop] = whole[start:stop]
-    figures = PostOffice().run(p, lambda port: a.all_gather(port, split(buffers[port.rank], offsets)), seed)
+    figures = Mailbox().run(p, lambda port: a.all_gather(port, split(buffers[port.rank], offsets)), seed)
     return buffers, figures
 
 
 def run_broadcast(a: Algorithm, value: Array, p: int, root: int, seed: int = 0) -> Any:
     buffers = [value.copy() if rank == root else np.full_like(value, -1) for rank in range(p)]
-    figures = PostOffice().run(p, lambda port: a.broadcast(port, buffers[port.rank], root), seed)
+    figures = Mailbox().run(p, lambda port: a.broadcast(port, buffers[port.rank], root), seed)
     return buffers, figures
 
 
 def run_all_to_all(table: Sequence[Sequence[Array]], seed: int = 0) -> Any:
     p = len(table)
     incoming = [[np.full_like(table[source][rank], -1) for source in range(p)] for rank in range(p)]
-    figures = PostOffice().run(p, lambda port: all_to_all(port, table[port.rank], incoming[port.rank]), seed)
+    figures = Mailbox().run(p, lambda port: all_to_all(port, table[port.rank], incoming[port.rank]), seed)
     return incoming, figures
 
 

@@ -543,3 +543,18 @@ def test_a_rank_that_computes_for_long_is_no_deadlock(schedule: Any, monkeypatch
         return answer[1]
 
     assert run(main, 3, schedule=schedule) == ["late"] * 3
+
+
+@schedules
+@pytest.mark.parametrize("messages", [False, True])
+def test_a_call_that_nobody_waited_for_is_told_of(schedule: Any, messages: bool) -> None:
+    def main(comm: Any) -> None:
+        handle = Group(comm, messages=messages).iall_reduce(np.ones(2))
+        while not handle.test():
+            pass
+
+    with pytest.raises(UnfinishedError) as caught:
+        run(main, 2, schedule=schedule)
+    text = str(caught.value)
+    assert "rank 0 began all_reduce(shape (2,), float64, sum, ring) and never waited for it" in text
+    assert "in main" in text

@@ -301,3 +301,17 @@ def test_bytes_are_written_with_binary_units() -> None:
         "5.0 GiB",
         "7.0 TiB",
     ]
+
+
+def test_a_trace_around_a_run_does_not_mix_up_its_ranks() -> None:
+    with Trace() as around, scope("outside"):
+        inside = run(traced, 2)
+    assert around.collectives == []
+    assert len(inside[1].collectives) == 3
+    assert all(not event.layer.startswith("outside") for event in inside[1].collectives)
+
+
+def test_the_table_of_one_trace_names_its_rank() -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(run(traced, 2)[1].table())
+    assert "rank 1" in console.export_text()

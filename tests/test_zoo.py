@@ -1,0 +1,179 @@
+"""Known bugs of real systems: each must be caught by the very property that the good code passes."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import Phase, find, given, settings
+
+from tpsim import nn
+from tpsim.comm import CollectiveMismatchError, CommError, Group
+from tpsim.comm.algorithms import ALGORITHMS
+from tpsim.lab.cases import LayerCase, RowCase
+from tpsim.lab.collectives import CollectiveCase
+from tpsim.lab.properties import equals_one_device, equals_reference
+from tpsim.lab.violation import Violation
+from tpsim.lab.zoo import ZOO, Bug, planted
+from tpsim.nn import attention, borders, linear
+
+NUMBERS = {*range(1, 11), *range(19, 23), 24, 25, *range(27, 30), *range(31, 34)}
+
+each_bug = pytest.mark.parametrize("bug", ZOO.values(), ids=ZOO)
+search = settings(deadline=None, max_examples=500, database=None, phases=[Phase.generate])
+
+
+def is_caught(bug: Bug, case: Any) -> bool:
+    """Whether the bug's property fails. Any other error is a broken bug: it is raised."""
+    try:
+        bug.caught_by(case)
+    except (Violation, CommError):
+        return True
+    return False
+
+
+def caught(bug: Bug, ranks: Any = range(1, 9)) -> Any:
+    """A case in which the planted bug is caught."""
+    with planted(bug):
+        return find(
+            bug.cases(ranks=ranks),
+            lambda case: is_caught(bug, case),
+            settings=search,
+            random=random.Random(0),
+        )
+
+
+@each_bug
+def test_the_property_catches_the_planted_bug_and_passes_the_good_code(bug: Bug) -> None:
+    case = caught(bug)
+    assert not is_caught(bug, case)
+    with planted(bug):
+        assert is_caught(bug, case)
+    assert not is_caught(bug, case)  # and it is gone again
+
+
+@each_bug
+def test_the_property_passes_the_good_code_on_drawn_cases(bug: Bug) -> None:
+    @settings(deadline=None, max_examples=15, database=None)
+    @given(bug.cases())
+    def passes(case: Any) -> None:
+        bug.caught_by(case)
+
+    passes()
+
+
+@each_bug
+def test_a_bug_hides_at_one_rank_unless_every_rank_errs_alike(bug: Bug) -> None:
+    @settings(deadline=None, max_examples=15, database=None)
+    @given(bug.cases(ranks=(1,)))
+    def passes(case: Any) -> None:
+        bug.caught_by(case)
+
+    if bug.hides_at_one_rank:
+        with planted(bug):
+            passes()
+    else:
+        assert caught(bug, ranks=(1,)).ranks == 1
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_scaled_by_hidden_equals_itself_at_every_t_and_only_the_reference_shows_it(ranks: int) -> None:
+    bug = ZOO["scaled-by-hidden"]
+    case = caught(bug, ranks=(ranks,))
+    with planted(bug):
+        equals_one_device(case)
+        for t in (ranks, 1):
+            with pytest.raises(Violation):
+                equals_reference(replace(case, ranks=t))
+
+
+@pytest.mark.parametrize("name", ["no-reduce-in-backward", "row-bias-on-every-rank", "qkv-cut-evenly"])
+def test_a_bug_of_cutting_differs_from_one_device(name: str) -> None:
+    case = caught(ZOO[name])
+    equals_one_device(case)
+    with planted(ZOO[name]), pytest.raises(Violation):
+        equals_one_device(case)
+
+
+@pytest.mark.parametrize("messages", [False, True])
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_a_branch_around_a_collective_is_told_at_once(ranks: int, messages: bool) -> None:
+    case = RowCase(ranks=ranks, in_features=ranks, messages=messages)
+    with planted(ZOO["branch-around-collective"]), pytest.raises(CollectiveMismatchError) as mismatch:
+        equals_reference(case)
+    assert "rank 0: all_reduce" in str(mismatch.value)
+    assert "all_gather(shape (1,)" in str(mismatch.value)
+    assert "lab/zoo/borders.py" in str(mismatch.value)  # the line it came from
+
+
+def test_the_two_shot_sum_is_right_on_rank_zero_alone() -> None:
+    bug = ZOO["two-shot-from-rank-zero"]
+    with planted(bug), pytest.raises(Violation, match=r"rank 1: all_reduce has .* wrong entries"):
+        bug.caught_by(CollectiveCase(ranks=4, batch=2, seq=3, messages=True))
+
+
+def test_memory_order_matters_in_place_only_where_ranks_differ() -> None:
+    bug = ZOO["memory-as-it-lies"]
+    case = CollectiveCase(ranks=2, seq=3, layouts=("C", "F"), in_place=True)
+    with planted(bug):
+        bug.caught_by(replace(case, layouts=("F",)))
+        bug.caught_by(replace(case, in_place=False))
+        with pytest.raises(Violation):
+            bug.caught_by(case)
+
+
+def test_db_of_a_divided_bias_is_right_under_sequence_parallelism_by_chance() -> None:
+    case = RowCase(ranks=2, seq=2, in_features=2, bias=True)
+    with planted(ZOO["row-bias-by-ranks"]):
+        equals_reference(replace(case, sequence_parallel=True))
+        with pytest.raises(Violation, match="bias differs"):
+            equals_reference(case)
+
+
+def test_the_zoo_has_all_bugs_of_layers_and_collectives() -> None:
+    assert {bug.number for bug in ZOO.values()} == NUMBERS
+    assert list(ZOO) == [bug.name for bug in ZOO.values()]
+    for bug in ZOO.values():
+        assert bug.title
+        assert bug.goes_wrong
+
+
+# --- planting -----------------------------------------------------------------------------------------------
+
+
+def replaced() -> list[Any]:
+    """All that the bugs replace, under all names that layers use."""
+    return [
+        nn.RowParallelLinear,
+        linear.RowParallelLinear,
+        vars(attention)["RowParallelLinear"],
+        borders.CopyToRegion,
+        nn.CopyToRegion,
+        nn.sum_replica_gradients,
+        nn.Parameter,
+        nn.Layer.load,
+        vars(linear)["check_divides"],
+        attention.kv_piece,
+        Group.all_reduce,
+        ALGORITHMS["ring"],
+    ]
+
+
+@each_bug
+def test_everything_is_put_back_also_after_an_error(bug: Bug) -> None:
+    before = replaced()
+    with pytest.raises(KeyboardInterrupt), planted(bug):
+        raise KeyboardInterrupt
+    assert all(one is other for one, other in zip(before, replaced(), strict=True))
+
+
+def test_a_bug_is_planted_under_every_name() -> None:
+    bug = ZOO["row-bias-on-every-rank"]
+    with planted(bug):
+        for module in (nn, linear, attention):
+            assert vars(module)["RowParallelLinear"] is bug.patient
+
+
+def test_a_case_of_a_planted_bug_prints_as_the_good_one() -> None:
+    case: LayerCase = caught(ZOO["no-reduce-in-backward"])
+    assert str(case).startswith("ColumnCase(ranks=")

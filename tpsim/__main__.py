@@ -1,0 +1,5 @@
+"""`python -m tpsim`: the same as `tpsim`."""
+
+from tpsim.cli import main
+
+main()

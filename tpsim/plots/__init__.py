@@ -1,0 +1,9 @@
+"""matplotlib figures of what a run recorded. Import this only when something is drawn.
+
+Every function returns a `Figure` and touches no global state of matplotlib's: no backend, no pyplot.
+"""
+
+from tpsim.plots.communication import communication
+from tpsim.plots.memory import memory
+
+__all__ = ["communication", "memory"]

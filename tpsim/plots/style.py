@@ -1,0 +1,43 @@
+"""One look for all figures: readable on a slide, and in black and white."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from tpsim.trace.tables import human_bytes
+
+COLOURS = ("#0b3c5d", "#328cc1", "#d9b310", "#b85042", "#6b8e23", "#7a5195", "#ef8354", "#4f5d75")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--", "oo")
+"""Colours differ in lightness, and hatches tell areas apart where there is no colour at all."""
+
+
+def look(position: int) -> dict[str, Any]:
+    """Return how the bars or areas of the `position`-th kind look."""
+    colour, hatch = COLOURS[position % len(COLOURS)], HATCHES[position % len(HATCHES)]
+    return {"color": colour, "hatch": hatch, "edgecolor": "white"}
+
+
+def new_figure(width: float = 9.0, height: float = 4.5) -> Figure:
+    """Return an empty figure, in inches."""
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def plain(axes: Axes, title: str, y_label: str) -> None:
+    """Give axes a title at the left, a labelled y axis with a light grid, and no box."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.grid(True, color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def in_bytes(axes: Axes, largest: float) -> None:
+    """Give the y axis ticks at round numbers of KiB, MiB, …"""
+    step = 2 ** math.ceil(math.log2(max(largest, 1) / 6))  # at most 6 of them
+    axes.yaxis.set_major_locator(MultipleLocator(step))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value).replace(".0 ", " ")))
