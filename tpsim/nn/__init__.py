@@ -14,11 +14,13 @@ from tpsim.nn.borders import (
     ScatterSequence,
     own_slice,
 )
+from tpsim.nn.dropout import Dropout
 from tpsim.nn.embedding import LMHead, PositionEmbedding, VocabParallelEmbedding, padded_vocab
 from tpsim.nn.gradients import sum_replica_gradients
 from tpsim.nn.layer import Layer
 from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
 from tpsim.nn.loss import VocabParallelCrossEntropy, count_valid, mean_over_valid
+from tpsim.nn.masks import drawing
 from tpsim.nn.mlp import MLP
 from tpsim.nn.norm import LayerNorm, ParallelRMSNorm, RMSNorm
 from tpsim.nn.parameter import Parameter, Piece, Placed, assemble, put_together
@@ -28,6 +30,7 @@ __all__ = [
     "Attention",
     "ColumnParallelLinear",
     "CopyToRegion",
+    "Dropout",
     "GatherLast",
     "GatherSequence",
     "LMHead",
@@ -48,6 +51,7 @@ __all__ = [
     "VocabParallelEmbedding",
     "assemble",
     "count_valid",
+    "drawing",
     "mean_over_valid",
     "own_slice",
     "padded_vocab",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tpsim.nn.parameter import Parameter
 from tpsim.nn.recompute import is_forgotten, is_rerun
-from tpsim.trace import ParameterRecord, Phase, Trace, current, scope
+from tpsim.trace import Kind, ParameterRecord, Phase, Trace, current, scope
 
 Array = NDArray[Any]
 
@@ -70,7 +70,7 @@ class Layer:
         for name, array in arrays.items():
             self._keep(name, array, "statistic")
 
-    def _keep(self, name: str, array: Array, kind: Any) -> None:
+    def _keep(self, name: str, array: Array, kind: Kind) -> None:
         kept: dict[str, tuple[Array, Trace | None]] = self.__dict__.setdefault("_kept", {})
         if name in kept:
             self.take(name)  # a forward whose backward never came

@@ -3,12 +3,13 @@
 A `Trace` records whatever its rank does while it is entered; every table, plot and cost reads it.
 """
 
-from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
+from tpsim.trace.events import CollectiveEvent, Kind, ParameterRecord, SavedTensor
 from tpsim.trace.ledger import Trace, current, isolate
 from tpsim.trace.scope import Phase, Scope, current_scope, scope
 
 __all__ = [
     "CollectiveEvent",
+    "Kind",
     "ParameterRecord",
     "Phase",
     "SavedTensor",

@@ -7,6 +7,8 @@ from typing import Literal
 
 from tpsim.trace.scope import Phase
 
+Kind = Literal["activation", "statistic", "recomputed"]
+
 
 @dataclass(slots=True)
 class CollectiveEvent:
@@ -39,7 +41,7 @@ class SavedTensor:
 
     `nbytes` is what keeping it costs: 0 where the same buffer, or a view of it, was kept already.
     `kind` is "activation" for what the papers count, "statistic" for norm statistics and caches kept
-    for speed, which they do not.
+    for speed, which they do not, "recomputed" for what a rerun in backward keeps for a moment.
     """
 
     layer: str
@@ -47,7 +49,7 @@ class SavedTensor:
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    kind: Literal["activation", "statistic"]
+    kind: Kind
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from tpsim.trace.events import CollectiveEvent, ParameterRecord, SavedTensor
+from tpsim.trace.events import CollectiveEvent, Kind, ParameterRecord, SavedTensor
 from tpsim.trace.scope import current_scope, reset_scope
 from tpsim.trace.storage import Storages
 
@@ -82,7 +82,7 @@ class Trace:
         # A trace travels between processes as its records; what is alive stays behind.
         return {**self.__dict__, "_storages": Storages(), "_tokens": []}
 
-    def save(self, name: str, array: NDArray[Any], kind: Literal["activation", "statistic"]) -> None:
+    def save(self, name: str, array: NDArray[Any], kind: Kind) -> None:
         """A layer keeps `array` for backward."""
         nbytes = self._storages.add(array)
         self.peak_saved_bytes = max(self.peak_saved_bytes, self.saved_bytes)
