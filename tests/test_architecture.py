@@ -74,6 +74,12 @@ def test_the_reference_imports_nothing_but_functional() -> None:
         assert {room for room, _ in imported_rooms(path)} <= {"reference", "functional"}
 
 
+def test_layers_do_not_see_the_reference() -> None:
+    for room in ("nn", "models", "comm"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            assert "reference" not in {imported for imported, _ in imported_rooms(path)}, path
+
+
 def test_every_folder_says_what_lives_there() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -18,7 +18,7 @@ def attention(
     causal: bool,
     rotary_base: float | None = None,
     rotary_scaling: F.RotaryScaling | None = None,
-    eps: float = 1e-6,
+    eps: float = 1e-5,
     dropout: float = 0.0,
     keep: Array | None = None,
 ) -> tuple[Array, Cache]:
@@ -86,7 +86,7 @@ def attention_grad(
     causal: bool,
     rotary_base: float | None = None,
     rotary_scaling: F.RotaryScaling | None = None,
-    eps: float = 1e-6,
+    eps: float = 1e-5,
     dropout: float = 0.0,
     keep: Array | None = None,
 ) -> tuple[Array, Grads]:

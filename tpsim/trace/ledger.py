@@ -28,6 +28,8 @@ current: Callable[[], Trace | None] = _current.get
 class Trace:
     """Records what the calling rank does inside the `with` block; enter one in each rank's `main`.
 
+    `table()` shows it; `tpsim.plots.communication` and `tpsim.plots.memory` draw one trace a rank.
+
     Attributes
     ----------
     collectives : list of CollectiveEvent
