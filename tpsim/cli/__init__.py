@@ -11,12 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from tpsim.cli.demo import demo
+from tpsim.cli.reshard import reshard
+from tpsim.cli.train import train
 from tpsim.cli.usage import UsageError, tell
 from tpsim.cli.verify import verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
+app.command()(reshard)
 app.command()(verify)
+app.command()(train)
 
 
 @app.callback(invoke_without_command=True)

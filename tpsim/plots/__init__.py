@@ -4,6 +4,7 @@ Every function returns a `Figure` and touches no global state of matplotlib's: n
 """
 
 from tpsim.plots.communication import communication
+from tpsim.plots.loss import loss
 from tpsim.plots.memory import memory
 
-__all__ = ["communication", "memory"]
+__all__ = ["communication", "loss", "memory"]

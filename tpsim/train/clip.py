@@ -1,0 +1,54 @@
+"""Clipping by the norm of the whole model's gradient, of which each rank holds its slices."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tpsim.comm import Group
+from tpsim.nn import Layer
+
+
+def global_norm(model: Layer, group: Group) -> float:
+    """Return √(Σ g²) over every entry of the whole gradients: the same number on every rank.
+
+    One all-reduce of one number. A slice that several ranks hold is counted by the first of them: the
+    all-reduce would otherwise count it once for each. What a rank holds alone it counts itself, and
+    padding nobody, as it is no part of the whole.
+
+    Parameters
+    ----------
+    model : Layer
+        After `sum_replica_gradients`.
+    group : Group
+        The tensor-parallel group.
+
+    References
+    ----------
+    Megatron-LM, `megatron/core/optimizer/clip_grads.py`, `get_grad_norm_fp32`, for the owners.
+    """
+    squares = 0.0
+    for parameter in model.parameters().values():
+        if parameter.grad is None:
+            continue
+        for piece, part in zip(parameter.pieces, parameter.parts_of(parameter.grad), strict=True):
+            if piece.replicas is None or piece.replicas.rank == 0:
+                squares += float(np.square(part, dtype=np.float64).sum())
+    return math.sqrt(group.all_reduce(np.array([squares]))[0])
+
+
+def clip(model: Layer, group: Group, max_norm: float) -> float:
+    """Scale all gradients so that their global norm is at most `max_norm`; return what it was.
+
+    References
+    ----------
+    Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", algorithm 1.
+    """
+    norm = global_norm(model, group)
+    factor = min(1.0, max_norm / (norm + 1e-6))
+    if factor < 1:
+        for parameter in model.parameters().values():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad * factor
+    return norm
