@@ -17,6 +17,7 @@ from tpsim import nn, reference, run
 from tpsim.comm import Group, Mesh
 from tpsim.functional import Array
 from tpsim.lab.cases import BlockCase
+from tpsim.lab.masking import RATES, DropoutCase, dropouts, drops_the_same
 from tpsim.lab.oracle import attention_options
 from tpsim.lab.running import joined, part
 from tpsim.lab.strategies import blocks, paper_blocks
@@ -27,8 +28,6 @@ from tpsim.nn.recompute import Recompute
 from tpsim.trace import Trace, scope
 
 SEED, STEP = 11, 3
-# What little a high rate leaves, scaled up, amplifies rounding by 100 and more, on one device as on many.
-RATES = {"float64": st.sampled_from([0.0, 0.1, 0.5, 0.8]), "float32": st.sampled_from([0.0, 0.1, 0.4])}
 MODES = st.sampled_from(["none", "selective", "full"])
 some = settings(max_examples=60)
 
@@ -122,7 +121,7 @@ def split(draw: st.DrawFn, batch: int) -> list[list[int]]:
 def test_any_cut_of_the_work_equals_one_device(data: st.DataObject, recompute: Recompute) -> None:
     case = data.draw(blocks(qk_norm=False))
     samples = data.draw(st.lists(st.integers(0, 2**40), min_size=case.batch, max_size=case.batch))
-    rates = {name: data.draw(RATES[case.dtype]) for name in ("dropout", "attention_dropout")}
+    rates = {name: data.draw(st.sampled_from(RATES[case.dtype])) for name in ("dropout", "attention_dropout")}
     got = on_ranks(case, samples, data.draw(split(case.batch)), recompute=recompute, **rates)
     want = one_device(case, samples, **rates)
     assert got.keys() == want.keys()
@@ -131,6 +130,12 @@ def test_any_cut_of_the_work_equals_one_device(data: st.DataObject, recompute: R
     for name, wanted in want.items():
         error = measure(name, got[name], wanted, case.dtype, lambda: terms)
         assert error.ok, error
+
+
+@some
+@given(dropouts())
+def test_recompute_gives_the_same_bits_and_both_equal_the_reference(case: DropoutCase) -> None:
+    drops_the_same(case)
 
 
 def test_tp_by_dp_equals_one_device() -> None:

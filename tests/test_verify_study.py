@@ -19,6 +19,10 @@ FIRST = {
     "uneven-shards": "what can't be is refused",
     "two-shot-from-rank-zero": "collectives are exact",
     "branch-around-collective": "RowParallelLinear",
+    "smoothed-by-own-words": "cross-entropy",
+    "loss-of-gathered-logits": "cross-entropy",
+    "averaged-reduce-scatter": "RowParallelLinear",
+    "norm-counts-copies": "clips as one device",
 }
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tpsim import Group, Trace, nn, reference, run
 from tpsim.comm.algorithms.closed_form import sent
 from tpsim.functional import Array
+from tpsim.lab import vocabulary
 from tpsim.nn.parameter import Parameter, Piece, cut, normal
 
 IGNORED = -100
@@ -50,7 +51,6 @@ class Case:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     ignored: float = 0.0
-    scale: float = 1.0
     seed: int = 0
 
     def rng(self) -> np.random.Generator:
@@ -58,7 +58,7 @@ class Case:
 
     def normal(self, *shape: int, stream: int = 0) -> Array:
         drawn = np.random.default_rng((self.seed, stream)).standard_normal(shape)
-        return self.scale * drawn.astype(self.dtype)
+        return drawn.astype(self.dtype)
 
     def tokens(self) -> Array:
         return self.rng().integers(self.vocab, size=(self.batch, self.seq))
@@ -111,7 +111,6 @@ def cases(draw: st.DrawFn, /, **fixed: Any) -> Case:
         label_smoothing=smoothing,
         z_loss=pick("z_loss", st.sampled_from([0.0, 0.01])),
         ignored=draw(st.sampled_from([0.0, 0.4, 1.0])),
-        scale=pick("scale", st.just(1.0)),
         seed=draw(st.integers(0, 999)),
     )
 
@@ -370,29 +369,27 @@ def losses(case: Case, logits: Array, targets: Array, dloss: Array) -> tuple[lis
     return list(found), together[..., : case.vocab]
 
 
-@given(cases(scale=1000.0) | cases())
+@given(vocabulary.losses())
 @lean
-@example(Case(ranks=8, vocab=2, scale=1000.0, label_smoothing=0.7, z_loss=0.01, fused=True))
-@example(Case(ranks=4, vocab=1, dtype="float32", scale=1000.0))
-def test_loss_and_gradient_equal_the_reference(case: Case) -> None:
+@example(vocabulary.LossCase(ranks=8, vocab=2, scale=1000.0, label_smoothing=0.7, z_loss=0.01, fused=True))
+@example(vocabulary.LossCase(ranks=4, vocab=1, dtype="float32", scale=1000.0))
+def test_loss_and_gradient_equal_the_reference(case: vocabulary.LossCase) -> None:
     """Also with logits of some thousands, and with ranks of nothing but padding."""
-    logits, targets, dloss = (
-        case.normal(case.batch, case.seq, case.vocab, stream=3),
-        case.targets(),
-        case.dloss(),
-    )
-    found, dlogits = losses(case, logits, targets, dloss)
-    expected, cache = reference.cross_entropy(logits.astype(np.float64), targets, **case.options())
-    for loss in found:
-        assert loss.dtype == case.dtype
-        # An exponential sum is 1 at least, and is rounded like it.
-        assert_close(loss, expected, "loss", terms=1)
-        assert not loss[targets == IGNORED].any()
-    terms = float(np.max(np.abs(dloss)))
-    assert_close(
-        dlogits, reference.cross_entropy_grad(cache, dloss.astype(np.float64)), "dlogits", terms=terms
-    )
-    assert not dlogits[targets == IGNORED].any()
+    vocabulary.loss_equals_reference(case)
+
+
+@given(vocabulary.means())
+@settings(max_examples=40)
+@example(vocabulary.LossCase(batch=3, vocab=2, scale=1000.0, ignored=0.4))
+def test_the_mean_counts_all_valid_tokens(case: vocabulary.LossCase) -> None:
+    vocabulary.mean_is_over_valid_tokens(case)
+
+
+@given(vocabulary.ends())
+@lean
+@example(vocabulary.EndsCase(ranks=8, vocab=3, seq=8, sequence_parallel=True, tied=True))
+def test_ends_without_a_loss_equal_the_reference(case: vocabulary.EndsCase) -> None:
+    vocabulary.ends_equal_reference(case)
 
 
 @given(cases(dtype="float64"))

@@ -7,6 +7,9 @@ from tpsim.lab.zoo import (
     borders,
     collectives,
     fused_weights,
+    loss,
+    masks,
+    norms,
     replica_sums,
     residual,
     row_bias,
@@ -28,6 +31,9 @@ _CAGES = [
     statistics,
     uneven,
     collectives,
+    loss,
+    masks,
+    norms,
     scale,
 ]
 

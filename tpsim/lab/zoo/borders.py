@@ -46,6 +46,14 @@ class ReduceIfFull(nn.ReduceFromRegion):
         return super().forward(x)
 
 
+class AverageOverSequence(nn.ScatterSequence):
+    """A fused matmul-reduce-scatter whose reduction is "avg", the one that gradients mostly want."""
+
+    def forward(self, x: Array) -> Array:
+        """[b, s, h] → [b, s/t, h]."""
+        return super().forward(x) / self.group.size
+
+
 BUGS = [
     Bug(
         number=4,
@@ -80,6 +88,18 @@ BUGS = [
         seen_in=("TensorRT-LLM#14020",),
         replaces="tpsim.nn.borders.ReduceFromRegion",
         patient=ReduceIfFull,
+        caught_by=equals_reference,
+        cases=rows,
+    ),
+    Bug(
+        number=30,
+        name="averaged-reduce-scatter",
+        title="a fused matmul-reduce-scatter averages, and does not sum",
+        goes_wrong="under sequence parallelism what each region adds to the residual is t times too small; a "
+        "norm right behind hides it.",
+        seen_in=("vllm#33088",),
+        replaces="tpsim.nn.borders.ScatterSequence",
+        patient=AverageOverSequence,
         caught_by=equals_reference,
         cases=rows,
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from tpsim.lab.zoo.bug import Bug
 
-ROOMS = ("tpsim.nn", "tpsim.comm")
+ROOMS = ("tpsim.nn", "tpsim.comm", "tpsim.train")
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def planted(bug: Bug) -> Iterator[Bug]:
     """Replace what the bug replaces, wherever layers and groups refer to it; put it back at the end.
 
     A method is replaced on its class, an entry of a registry in its dict, and a class or function under
-    every name that it was imported by in `tpsim.nn` and `tpsim.comm`. It holds for the whole process.
+    every name that it was imported by in `ROOMS`. It holds for the whole process.
     """
     owner, name, good = _find(bug.replaces)
     places = [(owner, name)]
