@@ -3,22 +3,82 @@
 Each `f` stands beside its `f_grad`, derived by hand: `f_grad` takes what `f` was given (or saved) and `dy`,
 the gradient of the loss by `f`'s result, and returns the gradients by `f`'s inputs.
 
-Arrays are float32 or float64, of one dimension at least, and results keep their dtype. Inputs are never
-written to; the in-place updates touch fresh temporaries only: memory traffic is what these functions cost.
+Arrays are float32 or float64, of one dimension at least, and results keep their dtype; narrow floats
+(bfloat16, float16) are for storage only, see `in_float32`. Inputs are never written to; the in-place
+updates touch fresh temporaries only: memory traffic is what these functions cost.
 Nothing here branches on a value or creates an array but through one it was given, so that arrays that have a
 shape and no data (`tpsim.dry`) pass through as well.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
+import ml_dtypes  # from here on NumPy knows the name "bfloat16", too
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+# --- narrow storage, wide arithmetic ------------------------------------------------------------------------
+
+NARROW = frozenset({np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)})
+"""Two-byte floats: arrays lie in memory and travel so, and are computed with in float32."""
+
+
+def widen(x: Array) -> Array:
+    """Return x in float32 if it is narrow, else x itself."""
+    return x.astype(np.float32) if x.dtype in NARROW else x
+
+
+def _widen_array(x: Any) -> Any:
+    """`widen` for what may be no array: a None, a number."""
+    return widen(x) if hasattr(x, "dtype") else x
+
+
+def in_float32(*, narrow: int | None = None) -> Callable[[Kernel], Kernel]:
+    """Let a function read narrow floats, compute in float32, and round its results once, at the end.
+
+    So does a fused GPU kernel: its registers and the accumulators of its matrix products are float32, its
+    operands and results in memory bfloat16 or float16. The first argument tells; where it is float32 or
+    float64, the function runs as it is.
+
+    Parameters
+    ----------
+    narrow : int, optional
+        How many results, from the first on, are rounded; all by default. Others stay float32: statistics of
+        norms, and gradients of weights, which go on being summed.
+
+    References
+    ----------
+    Micikevicius et al. 2018, "Mixed Precision Training", section 3.3.
+    """
+
+    def decorate(kernel: Kernel) -> Kernel:
+        @wraps(kernel)
+        def wide(*inputs: Any, **named: Any) -> Any:
+            dtype = (inputs[0] if inputs else next(iter(named.values()))).dtype
+            if dtype not in NARROW:
+                return kernel(*inputs, **named)
+            out = named.pop("out", None)
+            results = kernel(*map(_widen_array, inputs), **{k: _widen_array(x) for k, x in named.items()})
+            if isinstance(results, tuple):
+                count = len(results) if narrow is None else narrow
+                return (*(result.astype(dtype) for result in results[:count]), *results[count:])
+            if narrow == 0:
+                return results
+            if out is None:
+                return results.astype(dtype)
+            out[...] = results
+            return out
+
+        return wide  # type: ignore[return-value]  # same signature
+
+    return decorate
 
 
 def _rows(x: Array) -> Array:
@@ -36,6 +96,7 @@ def _sum_leading(x: Array) -> Array:
 # --- linear -------------------------------------------------------------------------------------------------
 
 
+@in_float32()
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Affine map of the last axis, `Y = X A + b`.
 
@@ -68,15 +129,23 @@ def linear_grad(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array
     return linear_grad_input(weight, dy), *linear_grad_weight(x, dy)
 
 
+@in_float32()
 def linear_grad_input(weight: Array, dy: Array) -> Array:
     """Gradient of `linear` by its input, `dX = dY Aᵀ`: `[..., in]`."""
     dx: Array = _rows(dy) @ weight.T
     return dx.reshape(*dy.shape[:-1], weight.shape[0])
 
 
+@in_float32(narrow=0)
 def linear_grad_weight(x: Array, dy: Array) -> tuple[Array, Array]:
     """Gradients of `linear` by its parameters, `dA = Xᵀ dY` `[in, out]` and `db = Σ dY` `[out]`."""
     return _rows(x).T @ _rows(dy), _sum_leading(dy)
+
+
+@in_float32(narrow=0)
+def bias_grad(dy: Array) -> Array:
+    """Gradient of a bias that was added to every row, `db = Σ dY`: `[out]`."""
+    return _sum_leading(dy)
 
 
 # --- activations --------------------------------------------------------------------------------------------
@@ -108,6 +177,7 @@ def _erfcx_polynomial(degree: int) -> tuple[float, ...]:
     return tuple(float(c) for c in chebyshev.cheb2poly(series)[::-1])
 
 
+@in_float32()
 def erf(x: Array) -> Array:
     """Error function, `2/√π ∫₀ˣ exp(−s²) ds`, which NumPy lacks.
 
@@ -144,6 +214,7 @@ def _erf_block(x: Array, out: Array) -> None:
     np.copysign(y, x, out=y)
 
 
+@in_float32()
 def gelu(x: Array) -> Array:
     """Gaussian error linear unit, exact form: `x·Φ(x)`, with `Φ(x) = ½(1 + erf(x/√2))`.
 
@@ -158,6 +229,7 @@ def gelu(x: Array) -> Array:
     return y
 
 
+@in_float32()
 def gelu_grad(x: Array, dy: Array) -> Array:
     """Backward of `gelu`: `dx = dy·(Φ(x) + x·φ(x))`, with the normal density `φ(x) = exp(−x²/2)/√(2π)`."""
     dx = erf(x * math.sqrt(1 / 2))
@@ -178,6 +250,7 @@ _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715
 
 
+@in_float32()
 def gelu_tanh(x: Array) -> Array:
     """Tanh approximation of `gelu`, as in GPT-2: `½x(1 + tanh(√(2/π)·(x + 0.044715x³)))`.
 
@@ -196,6 +269,7 @@ def gelu_tanh(x: Array) -> Array:
     return y
 
 
+@in_float32()
 def gelu_tanh_grad(x: Array, dy: Array) -> Array:
     """Backward of `gelu_tanh`: `dx = dy·½(1 + T + x(1 − T²)u′)`.
 
@@ -228,6 +302,7 @@ def _sigmoid(x: Array) -> Array:
     return y
 
 
+@in_float32()
 def silu(x: Array) -> Array:
     """Sigmoid linear unit (also: swish), `x·σ(x)` with `σ(x) = 1/(1 + exp(−x))`.
 
@@ -240,6 +315,7 @@ def silu(x: Array) -> Array:
     return y
 
 
+@in_float32()
 def silu_grad(x: Array, dy: Array) -> Array:
     """Backward of `silu`: `dx = dy·σ(1 + x(1 − σ))`."""
     sigmoid = _sigmoid(x)
@@ -251,6 +327,7 @@ def silu_grad(x: Array, dy: Array) -> Array:
     return dx
 
 
+@in_float32()
 def swiglu(gate: Array, up: Array) -> Array:
     """Gated linear unit of Llama's MLP, `silu(gate)·up`; all three arrays have one shape.
 
@@ -263,6 +340,7 @@ def swiglu(gate: Array, up: Array) -> Array:
     return y
 
 
+@in_float32()
 def swiglu_grad(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
     """Backward of `swiglu`: `dgate = dy·up·silu′(gate)` and `dup = dy·silu(gate)`."""
     sigmoid = _sigmoid(gate)
@@ -279,6 +357,7 @@ def swiglu_grad(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
 # --- softmax and cross-entropy ------------------------------------------------------------------------------
 
 
+@in_float32()
 def softmax(x: Array, *, out: Array | None = None) -> Array:
     """Softmax over the last axis, `p_i = exp(x_i − m) / Σ_j exp(x_j − m)`.
 
@@ -291,6 +370,7 @@ def softmax(x: Array, *, out: Array | None = None) -> Array:
     return p
 
 
+@in_float32()
 def softmax_grad(p: Array, dp: Array, *, out: Array | None = None) -> Array:
     """Backward of `softmax` from its result p: `dx_i = p_i (dp_i − Σ_j p_j dp_j)`. `out` may be dp itself."""
     dx: Array = np.subtract(dp, np.sum(p * dp, axis=-1, keepdims=True), out=out)
@@ -298,6 +378,7 @@ def softmax_grad(p: Array, dp: Array, *, out: Array | None = None) -> Array:
     return dx
 
 
+@in_float32(narrow=0)
 def cross_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
     """Cross-entropy of each token, `−log softmax(logits)[target] = log Σ_j exp(x_j − m) − (x_target − m)`.
 
@@ -336,6 +417,7 @@ def cross_entropy_grad(probabilities: Array, targets: Array, dloss: Array) -> Ar
 # --- norms --------------------------------------------------------------------------------------------------
 
 
+@in_float32(narrow=1)
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
     """Layer norm over the last axis, `y = (x − μ)/√(σ² + ε)·γ + β`.
 
@@ -368,6 +450,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return y, mean, rstd
 
 
+@in_float32(narrow=1)
 def layer_norm_grad(
     x: Array, weight: Array, mean: Array, rstd: Array, dy: Array
 ) -> tuple[Array, Array, Array]:
@@ -389,6 +472,7 @@ def layer_norm_grad(
     return dx, dweight, _sum_leading(dy)
 
 
+@in_float32(narrow=1)
 def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """Root-mean-square norm over the last axis, `y = x/√(mean(x²) + ε)·γ`.
 
@@ -418,6 +502,7 @@ def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     return y, rstd
 
 
+@in_float32(narrow=1)
 def rms_norm_grad(x: Array, weight: Array, rstd: Array, dy: Array) -> tuple[Array, Array]:
     """Backward of `rms_norm`: `(dx, dweight)`.
 
@@ -486,8 +571,9 @@ def rotary_tables(
     base : float
         10000 in the paper and in Llama 2, 500000 in Llama 3.
     like : Array
-        An array of the kind and dtype that the tables shall have. The angles are computed in float64 all the
-        same, for late positions turn by many radians and float32 would leave few digits of the remainder.
+        An array of the kind and dtype that the tables shall have (float32 for a narrow one). The angles are
+        computed in float64 all the same, for late positions turn by many radians and float32 would leave few
+        digits of the remainder.
     scaling : RotaryScaling, optional
         Turn slowly turning pairs still slower.
 
@@ -509,9 +595,11 @@ def rotary_tables(
         kept = np.clip(between, 0, 1)
         frequency = frequency * (kept + (1 - kept) / scaling.factor)
     angle = position * frequency  # [seq, head_size/2]
-    return np.cos(angle).astype(like.dtype), np.sin(angle).astype(like.dtype)
+    dtype = np.float32 if like.dtype in NARROW else like.dtype
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
+@in_float32()
 def rotary(x: Array, cos: Array, sin: Array) -> Array:
     """Turn each pair (x₁, x₂) by the angle of its position: `(x₁cos − x₂sin, x₂cos + x₁sin)`.
 
@@ -523,7 +611,7 @@ def rotary(x: Array, cos: Array, sin: Array) -> Array:
     x : Array
         `[..., seq, head_size]`.
     cos, sin : Array
-        `[seq, head_size/2]`, of x's dtype, from `rotary_tables`.
+        `[seq, head_size/2]`, from `rotary_tables`.
 
     Returns
     -------
@@ -556,6 +644,7 @@ def _check_even(name: str, head_size: int) -> None:
 # --- dropout ------------------------------------------------------------------------------------------------
 
 
+@in_float32()
 def dropout(x: Array, keep: Array, rate: float) -> Array:
     """Inverted dropout by a given mask, `y = x·keep/(1 − rate)`.
 
@@ -631,6 +720,7 @@ def attention_grad(
     return *attention_probabilities_grad(q, k, probabilities, dp, scale=scale, out=dp), dv
 
 
+@in_float32()
 def attention_probabilities(q: Array, k: Array, *, causal: bool, scale: float) -> Array:
     """`P = softmax(scale·Q Kᵀ)`, the first half of `attention`."""
     batch, heads, seq, _ = q.shape
@@ -648,6 +738,7 @@ def attention_probabilities(q: Array, k: Array, *, causal: bool, scale: float) -
     return softmax(scores, out=scores)
 
 
+@in_float32()
 def attention_probabilities_grad(
     q: Array, k: Array, probabilities: Array, dp: Array, *, scale: float, out: Array | None = None
 ) -> tuple[Array, Array]:
@@ -666,6 +757,7 @@ def attention_probabilities_grad(
     return dq.reshape(q.shape), dk
 
 
+@in_float32()
 def attention_output(probabilities: Array, v: Array) -> Array:
     """`O = P V`, the second half of `attention`."""
     batch, heads, seq, _ = probabilities.shape
@@ -673,6 +765,7 @@ def attention_output(probabilities: Array, v: Array) -> Array:
     return out.reshape(batch, heads, seq, v.shape[-1])
 
 
+@in_float32()
 def attention_output_grad(probabilities: Array, v: Array, dout: Array) -> tuple[Array, Array]:
     """Backward of `attention_output`: `dP = dO Vᵀ` and, summed over the heads that share v, `dV = Pᵀ dO`."""
     p, do = (_stack_heads(x, v.shape[1]) for x in (probabilities, dout))

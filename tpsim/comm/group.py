@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from tpsim.comm.mpi_backend import MPIBackend
 from tpsim.comm.point_to_point import recv, send
 from tpsim.comm.signature import Signature, signature
 from tpsim.comm.virtual import VirtualComm
+
+_NARROW = frozenset({"bfloat16", "float16"})
 
 
 class Group:
@@ -45,6 +47,10 @@ class Group:
         Whether to send the algorithm's messages. Default: only where ranks can't see each other's
         arrays. On virtual ranks the same bits are otherwise computed at once, and a trace shows the
         algorithm's closed form of bytes.
+    accumulate : {"storage", "float32"}
+        In what sums of bfloat16 and float16 arrays are added up. "storage": each addition is rounded to
+        the arrays' dtype, as NCCL's ring does. "float32": they travel as float32, twice the bytes, and
+        the sum is rounded once.
     private : bool
         Nobody else sends on `comm`, so that it need not be duplicated: for one that was just split off.
 
@@ -71,11 +77,17 @@ class Group:
         name: str = "tp",
         check: bool | None = None,
         messages: bool | None = None,
+        accumulate: Literal["storage", "float32"] = "storage",
         private: bool = False,
     ) -> None:
         if algorithm not in {*ALGORITHMS, "mpi"}:
             raise ValueError(
                 f"Group: algorithm {algorithm!r} is not known; pick one of {', '.join([*ALGORITHMS, 'mpi'])}"
+            )
+        if accumulate not in ("storage", "float32"):
+            raise ValueError(
+                f"Group: accumulate {accumulate!r} is not known; pick 'storage' or 'float32', whichever sums "
+                "of narrow floats are added up in"
             )
         if not hasattr(comm, "Get_rank"):
             raise TypeError(
@@ -87,6 +99,7 @@ class Group:
         self.algorithm = algorithm
         self.name = name
         self.check = os.environ.get("TPSIM_CHECK", "1") != "0" if check is None else check
+        self.accumulate = accumulate
         self._messages = messages
         with watch.making(f"Group {name!r}", comm):
             self._comm = comm if private else comm.Dup()
@@ -143,8 +156,10 @@ class Group:
         return self._prepare_all_reduce(x, op, out).start()
 
     def _prepare_all_reduce(self, x: Array, op: Reduction, out: Array | None) -> Handle:
+        x, rounded = self._to_accumulate(x)
         call = self._call("all_reduce", x, self._reduction("all_reduce", op))
-        return self._handle(call, self._backend.all_reduce(call, x.ravel()), x.shape, out=out)
+        pending = self._backend.all_reduce(call, x.ravel())
+        return self._handle(call, pending, x.shape, out=out, rounded=rounded)
 
     def all_gather(self, x: NDArray[Any], axis: int = 0, *, out: Array | None = None) -> Array:
         """Return every rank's `x` joined along `axis`, in rank order, on every rank."""
@@ -180,10 +195,11 @@ class Group:
 
     def _prepare_reduce_scatter(self, x: Array, axis: int, op: Reduction, out: Array | None) -> Handle:
         axis = self._axis("reduce_scatter", x, axis)
+        x, rounded = self._to_accumulate(x)
         blocks = self._cut("reduce_scatter", x, axis)  # [ranks, *block]
         call = self._call("reduce_scatter", x, self._reduction("reduce_scatter", op), axis)
         pending = self._backend.reduce_scatter(call, blocks.ravel())
-        return self._handle(call, pending, blocks.shape[1:], out=out)
+        return self._handle(call, pending, blocks.shape[1:], out=out, rounded=rounded)
 
     def broadcast(self, x: NDArray[Any], root: int = 0, *, out: Array | None = None) -> Array:
         """Return the root's `x` on every rank; the others' `x` says only its shape and dtype."""
@@ -281,7 +297,15 @@ class Group:
             raise ValueError(f"split: color {color} is negative; pick 0 or more")
         with watch.making("split", self._comm):
             part = self._comm.Split(color, self.rank)
-        return Group(part, self.algorithm, name=name, check=self.check, messages=self._messages, private=True)
+        return Group(
+            part,
+            self.algorithm,
+            name=name,
+            check=self.check,
+            messages=self._messages,
+            accumulate=self.accumulate,
+            private=True,
+        )
 
     def free(self) -> None:
         """Give the communicator back, and those of the group's parts; all ranks call it, and none after.
@@ -309,6 +333,12 @@ class Group:
         except AttributeError:
             raise _not_an_array(operation, x) from None
 
+    def _to_accumulate(self, x: Array) -> tuple[Array, np.dtype[Any] | None]:
+        """Return x as it is summed, and the dtype that the sum is rounded to, if that is another."""
+        if self.accumulate == "storage" or not hasattr(x, "dtype") or x.dtype.name not in _NARROW:
+            return x, None
+        return x.astype(np.float32), x.dtype
+
     def _handle(
         self,
         call: Signature,
@@ -317,11 +347,14 @@ class Group:
         *,
         join: int | None = None,
         out: Array | None = None,
+        rounded: np.dtype[Any] | None = None,
         talks: bool = False,
     ) -> Handle:
         """Return a call's handle; `shape` is its result's, or [ranks, *block] where blocks are joined."""
         if out is not None:
-            _check_out(out, call, shape if join is None else joined_shape(shape, join))
+            _check_out(out, call, shape if join is None else joined_shape(shape, join), rounded or call.dtype)
+        elif rounded is not None:
+            out = np.empty(shape, rounded)  # copying into it rounds
         marker = self._marker if talks or not self._meets else None  # a meeting itself knows who has come
         return Handle(self, call, pending, shape, join, out, marker)
 
@@ -368,11 +401,11 @@ def _not_an_array(operation: str, x: object) -> TypeError:
     )
 
 
-def _check_out(out: object, call: Signature, shape: tuple[int, ...]) -> None:
+def _check_out(out: object, call: Signature, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     given = (getattr(out, "shape", None), getattr(out, "dtype", None))
-    if given != (shape, call.dtype):
+    if given != (shape, dtype):
         what = f"a {type(out).__name__}" if None in given else f"shape {given[0]}, {given[1]}"
         raise ValueError(
-            f"{call.operation}: out is {what}, and the result has shape {shape}, {call.dtype}; "
+            f"{call.operation}: out is {what}, and the result has shape {shape}, {dtype}; "
             "make out an array like that, or leave it out"
         )

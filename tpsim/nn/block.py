@@ -128,6 +128,8 @@ class TransformerBlock(Layer):
             return self._run(x)
 
     def _run(self, x: Array) -> Array:
+        # Sums of the residual stream are in the dtype of storage: each is rounded, as in Megatron-LM, unless
+        # one asks for fp32_residual_connection there.
         x = x + self.dropout1.forward(self.attention.forward(self.norm1.forward(x)))
         return x + self.dropout2.forward(self.mlp.forward(self.norm2.forward(x)))
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
-from tpsim.functional import linear, linear_grad_input, linear_grad_weight
+from tpsim.functional import linear, linear_grad_input, linear_grad_weight, widen
 from tpsim.nn.borders import enter, leave
 from tpsim.nn.layer import Layer
 from tpsim.nn.parameter import SMALL_NORMAL, Init, Parameter, Piece, cut, replicated
@@ -82,8 +82,8 @@ class VocabParallelEmbedding(Layer):
         """[b, s, h] → nothing."""
         dy = self.leave.backward(dy)
         row, mine = own_rows(self.take("tokens"), self.rows)
-        dweight = np.zeros_like(self.weight.data)
-        add_rows(dweight, row, np.where(mine[..., np.newaxis], dy, 0))
+        dweight = self.weight.no_grad()
+        add_rows(dweight, row, widen(np.where(mine[..., np.newaxis], dy, 0)))
         self.weight.add_grad(dweight)
 
 
@@ -131,8 +131,8 @@ class PositionEmbedding(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Same shape."""
-        dweight = np.zeros_like(self.weight.data)
-        dweight[self._here(dy)] = dy.sum(axis=0)
+        dweight = self.weight.no_grad()
+        dweight[self._here(dy)] = widen(dy).sum(axis=0)
         self.weight.add_grad(dweight)
         return dy
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
-from tpsim.functional import linear, linear_grad_input, linear_grad_weight
+from tpsim.functional import bias_grad, linear, linear_grad_input, linear_grad_weight
 from tpsim.nn.borders import GatherLast, ScatterLast, enter, leave
 from tpsim.nn.checks import check_divides, check_input
 from tpsim.nn.layer import Layer
@@ -164,13 +164,13 @@ class RowParallelLinear(Layer):
         check_input(self, x, self.weight)
         self.save(x=x)
         y = self.leave.forward(linear(x, self.weight.data))
-        return y + self.bias.data if self.bias else y
+        return y + self.bias.data if self.bias else y  # in the dtype of storage, like the reduce
 
     def backward(self, dy: Array) -> Array:
         """[b, s, out] → [b, s, in/t]."""
         x = self.take("x")
         if self.bias:
-            self.bias.add_grad(dy.reshape(-1, dy.shape[-1]).sum(axis=0))
+            self.bias.add_grad(bias_grad(dy))
         dy = self.leave.backward(dy)
         dweight, _ = linear_grad_weight(x, dy)
         self.weight.add_grad(dweight)

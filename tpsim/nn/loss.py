@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpsim.comm import Group, solo
+from tpsim.functional import widen
 from tpsim.nn.embedding import check_tokens, own_rows
 from tpsim.nn.layer import Layer
 from tpsim.nn.parameter import cut
@@ -80,6 +81,7 @@ class VocabParallelCrossEntropy(Layer):
     def forward(self, logits: Array, targets: Array) -> Array:  # type: ignore[override]  # two inputs
         """[b, s, V/t] of this rank, and whole integers [b, s] → [b, s], the same on every rank."""
         self._check(logits, targets)
+        self.dtype, logits = logits.dtype, widen(logits)  # narrow logits have float32 losses
         column, mine = own_rows(targets, self.columns)
         maximum = self.group.all_reduce(np.max(logits, axis=-1), "max")
         shifted = logits - maximum[..., np.newaxis]  # −inf in padding
@@ -116,7 +118,7 @@ class VocabParallelCrossEntropy(Layer):
         column = column[..., np.newaxis]
         onehot = np.where(mine, (1 - self.smoothing) * dloss, 0)[..., np.newaxis]  # at the target's column
         np.put_along_axis(dlogits, column, np.take_along_axis(dlogits, column, axis=-1) - onehot, axis=-1)
-        return dlogits
+        return dlogits.astype(self.dtype, copy=False)
 
     def _summed(self, *terms: Array) -> list[Array]:
         """Return the sums over ranks."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group, solo
-from tpsim.functional import layer_norm, layer_norm_grad, rms_norm, rms_norm_grad
+from tpsim.functional import bias_grad, layer_norm, layer_norm_grad, rms_norm, rms_norm_grad, widen
 from tpsim.nn.checks import check_divides, check_rows
 from tpsim.nn.layer import Layer
 from tpsim.nn.parameter import Parameter, cut, ones, replicated, zeros
@@ -137,17 +137,18 @@ class ParallelRMSNorm(Layer):
     def forward(self, x: Array) -> Array:
         """[b, s, n/t] → [b, s, n/t]."""
         check_rows(self, x, self.weight)
-        squares = self.group.all_reduce(np.sum(x * x, axis=-1, keepdims=True))  # [b, s, 1]
+        wide = widen(x)
+        squares = self.group.all_reduce(np.sum(wide * wide, axis=-1, keepdims=True))  # [b, s, 1]
         rstd = 1 / np.sqrt(squares / self.size + self.eps)
         self.save(x=x)
         self.save_statistics(rstd=rstd)
-        return x * rstd * self.weight.data
+        return (wide * rstd * widen(self.weight.data)).astype(x.dtype, copy=False)
 
     def backward(self, dy: Array) -> Array:
         """[b, s, n/t] → [b, s, n/t]."""
-        rstd = self.take("rstd")
-        normed = self.take("x") * rstd
-        self.weight.add_grad((dy * normed).reshape(-1, dy.shape[-1]).sum(axis=0))
-        dnormed = dy * self.weight.data
+        rstd, dtype, dy = self.take("rstd"), dy.dtype, widen(dy)
+        normed = widen(self.take("x")) * rstd
+        self.weight.add_grad(bias_grad(dy * normed))
+        dnormed = dy * widen(self.weight.data)
         along = self.group.all_reduce(np.sum(dnormed * normed, axis=-1, keepdims=True))  # [b, s, 1]
-        return rstd * (dnormed - normed * (along / self.size))
+        return (rstd * (dnormed - normed * (along / self.size))).astype(dtype, copy=False)

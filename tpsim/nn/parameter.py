@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group
+from tpsim.functional import NARROW, widen
 
 Array = NDArray[Any]
 Init = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -100,7 +101,8 @@ class Parameter:
     data : array
         This rank's slice.
     grad : array or None
-        Its gradient, summed over the backward passes since `zero_grad`.
+        Its gradient, summed over the backward passes since `zero_grad`; in float32 where `data` is narrower,
+        as Megatron-LM's `main_grad`: a sum of many small terms would lose them.
     summed : bool
         Whether the replicas' shares of it are summed, as `sum_replica_gradients` does.
     """
@@ -182,7 +184,12 @@ class Parameter:
             raise RuntimeError(
                 "backward: the gradients of this step are summed over replicas already; call zero_grad first"
             )
+        grad = widen(grad)
         self.grad = grad if self.grad is None else self.grad + grad
+
+    def no_grad(self) -> Array:
+        """Return a gradient of zeros, to be filled."""
+        return np.zeros_like(self.data, dtype=np.float32 if self.data.dtype in NARROW else None)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

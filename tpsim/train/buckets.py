@@ -74,7 +74,8 @@ class GradientBuckets:
         self._begun = []
 
     def _add(self, parameter: Parameter, grad: NDArray[Any]) -> None:
-        if self._open and self._open[0].data.dtype != grad.dtype:
+        first = self._open[0].grad if self._open else None
+        if first is not None and first.dtype != grad.dtype:
             self._begin()
         self._open.append(parameter)
         if sum(one.data.nbytes for one in self._open) >= self.nbytes:
