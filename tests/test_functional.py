@@ -254,6 +254,19 @@ def test_linear_grad_is_made_of_its_two_pieces() -> None:
         np.testing.assert_array_equal(whole, piece)
 
 
+@lean
+@given(st.integers(1, 4), st.integers(0, 4), size, size, dtype, seed)
+def test_a_weight_gradient_adds_up_over_rows(
+    rows: int, more: int, n_in: int, n_out: int, dtype: str, seed: int
+) -> None:
+    x, dy, begun = draw(seed, (rows + more, n_in), (rows + more, n_out), (n_in, n_out), dtype=dtype)
+    total = begun.copy()
+    for piece in (slice(0, rows), slice(rows, rows + more)):
+        assert F.add_linear_grad_weight(x[piece], dy[piece], total) is total
+    naive = [[sum(x[r, i] * dy[r, o] for r in range(rows + more)) for o in range(n_out)] for i in range(n_in)]
+    assert_close(total, begun + np.array(naive), dtype)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @lean
 @given(shape, seed, st.sampled_from([0.1, 1.0, 5.0]))

@@ -256,6 +256,8 @@ def test_json_holds_every_record() -> None:
         "dtype": "float64",
         "nbytes": 24,
         "kind": "activation",
+        "born": 3,  # after two collectives
+        "died": None,
     }
     assert told["parameters"][0]["whole_shape"] == [4, 4]
     assert told["peak_saved_bytes"] == 32

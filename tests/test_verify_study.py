@@ -23,6 +23,8 @@ FIRST = {
     "loss-of-gathered-logits": "cross-entropy",
     "averaged-reduce-scatter": "RowParallelLinear",
     "norm-counts-copies": "clips as one device",
+    "pads-win": "Embedding and LMHead",
+    "kv-copies-counted": "kv heads are counted once",
 }
 
 

@@ -10,17 +10,17 @@ from hypothesis import Phase, find, given, settings
 from tpsim import nn, train
 from tpsim.comm import CollectiveMismatchError, CommError, Group
 from tpsim.comm.algorithms import ALGORITHMS
-from tpsim.lab.cases import ColumnCase, LayerCase, NormCase, RowCase
+from tpsim.lab.cases import AttentionCase, ColumnCase, LayerCase, NormCase, RowCase
 from tpsim.lab.collectives import CollectiveCase
 from tpsim.lab.masking import DropoutCase
 from tpsim.lab.properties import equals_one_device, equals_reference
+from tpsim.lab.sampling import HeadCase
 from tpsim.lab.violation import Violation
 from tpsim.lab.vocabulary import LossCase
 from tpsim.lab.zoo import ZOO, Bug, planted
-from tpsim.nn import attention, borders, dropout, linear, loss
+from tpsim.models import kv_cache
+from tpsim.nn import attention, borders, dropout, linear, loss, overlap
 from tpsim.train import step
-
-TO_COME = {17, 23}  # of what is not there yet: sampling, and a cache of keys and values
 
 each_bug = pytest.mark.parametrize("bug", ZOO.values(), ids=ZOO)
 search = settings(deadline=None, max_examples=500, database=None, phases=[Phase.generate])
@@ -197,8 +197,26 @@ def test_a_norm_counts_copies_only_where_there_are_any() -> None:
             bug.caught_by(NormCase(ranks=2))
 
 
+def test_padding_wins_only_where_all_real_words_are_below_it() -> None:
+    bug = ZOO["pads-win"]
+    case = HeadCase(ranks=2, vocab=3, negative=True)
+    with planted(bug):
+        bug.caught_by(replace(case, vocab=4))  # no padding
+        with pytest.raises(Violation, match="rank 0 samples word 3, which is padding of a vocabulary of 3"):
+            bug.caught_by(case)
+
+
+def test_kv_copies_are_counted_only_on_more_ranks_than_kv_heads() -> None:
+    bug = ZOO["kv-copies-counted"]
+    case = AttentionCase(ranks=2, heads=4, kv_heads=2, head_size=4, hidden=4)
+    with planted(bug):
+        bug.caught_by(case)
+        with pytest.raises(Violation, match="said to have 4 different kv heads, and the model has 2"):
+            bug.caught_by(replace(case, ranks=4))
+
+
 def test_the_zoo_has_all_bugs_of_layers_collectives_and_training() -> None:
-    assert {bug.number for bug in ZOO.values()} == {*range(1, 34)} - TO_COME
+    assert {bug.number for bug in ZOO.values()} == {*range(1, 34)}
     assert list(ZOO) == [bug.name for bug in ZOO.values()]
     for bug in ZOO.values():
         assert bug.title
@@ -213,7 +231,7 @@ def replaced() -> list[Any]:
     return [
         nn.RowParallelLinear,
         linear.RowParallelLinear,
-        vars(attention)["RowParallelLinear"],
+        vars(overlap)["RowParallelLinear"],
         borders.CopyToRegion,
         nn.CopyToRegion,
         nn.sum_replica_gradients,
@@ -231,6 +249,9 @@ def replaced() -> list[Any]:
         vars(attention)["Dropout"],
         train.global_norm,
         vars(step)["clip"].__globals__["global_norm"],
+        nn.LMHead,
+        vars(overlap)["LMHead"],
+        kv_cache.kv_heads_at,
     ]
 
 
@@ -245,7 +266,7 @@ def test_everything_is_put_back_also_after_an_error(bug: Bug) -> None:
 def test_a_bug_is_planted_under_every_name() -> None:
     bug = ZOO["row-bias-on-every-rank"]
     with planted(bug):
-        for module in (nn, linear, attention):
+        for module in (nn, linear, overlap):
             assert vars(module)["RowParallelLinear"] is bug.patient
 
 

@@ -4,8 +4,9 @@ Each `f` stands beside its `f_grad`, derived by hand: `f_grad` takes what `f` wa
 the gradient of the loss by `f`'s result, and returns the gradients by `f`'s inputs.
 
 Arrays are float32 or float64, of one dimension at least, and results keep their dtype; narrow floats
-(bfloat16, float16) are for storage only, see `in_float32`. Inputs are never written to; the in-place
-updates touch fresh temporaries only: memory traffic is what these functions cost.
+(bfloat16, float16) are for storage only, see `in_float32`. Inputs are never written to, but where a name
+says "add"; the in-place updates touch fresh temporaries only: memory traffic is what these functions cost.
+What is marked `@kernel` is one kernel on a GPU, and one event of a trace.
 Nothing here branches on a value or creates an array but through one it was given, so that arrays that have a
 shape and no data (`tpsim.dry`) pass through as well.
 """
@@ -21,8 +22,10 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from tpsim.dry import kernel
+
 Array = NDArray[Any]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # --- narrow storage, wide arithmetic ------------------------------------------------------------------------
 
@@ -40,7 +43,7 @@ def _widen_array(x: Any) -> Any:
     return widen(x) if hasattr(x, "dtype") else x
 
 
-def in_float32(*, narrow: int | None = None) -> Callable[[Kernel], Kernel]:
+def in_float32(*, narrow: int | None = None) -> Callable[[Function], Function]:
     """Let a function read narrow floats, compute in float32, and round its results once, at the end.
 
     So does a fused GPU kernel: its registers and the accumulators of its matrix products are float32, its
@@ -58,14 +61,14 @@ def in_float32(*, narrow: int | None = None) -> Callable[[Kernel], Kernel]:
     Micikevicius et al. 2018, "Mixed Precision Training", section 3.3.
     """
 
-    def decorate(kernel: Kernel) -> Kernel:
-        @wraps(kernel)
+    def decorate(function: Function) -> Function:
+        @wraps(function)
         def wide(*inputs: Any, **named: Any) -> Any:
             dtype = (inputs[0] if inputs else next(iter(named.values()))).dtype
             if dtype not in NARROW:
-                return kernel(*inputs, **named)
+                return function(*inputs, **named)
             out = named.pop("out", None)
-            results = kernel(*map(_widen_array, inputs), **{k: _widen_array(x) for k, x in named.items()})
+            results = function(*map(_widen_array, inputs), **{k: _widen_array(x) for k, x in named.items()})
             if isinstance(results, tuple):
                 count = len(results) if narrow is None else narrow
                 return (*(result.astype(dtype) for result in results[:count]), *results[count:])
@@ -96,6 +99,7 @@ def _sum_leading(x: Array) -> Array:
 # --- linear -------------------------------------------------------------------------------------------------
 
 
+@kernel
 @in_float32()
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Affine map of the last axis, `Y = X A + b`.
@@ -129,6 +133,7 @@ def linear_grad(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array
     return linear_grad_input(weight, dy), *linear_grad_weight(x, dy)
 
 
+@kernel
 @in_float32()
 def linear_grad_input(weight: Array, dy: Array) -> Array:
     """Gradient of `linear` by its input, `dX = dY Aᵀ`: `[..., in]`."""
@@ -136,12 +141,21 @@ def linear_grad_input(weight: Array, dy: Array) -> Array:
     return dx.reshape(*dy.shape[:-1], weight.shape[0])
 
 
+@kernel
 @in_float32(narrow=0)
 def linear_grad_weight(x: Array, dy: Array) -> tuple[Array, Array]:
     """Gradients of `linear` by its parameters, `dA = Xᵀ dY` `[in, out]` and `db = Σ dY` `[out]`."""
     return _rows(x).T @ _rows(dy), _sum_leading(dy)
 
 
+@kernel
+def add_linear_grad_weight(x: Array, dy: Array, dweight: Array) -> Array:
+    """Add `dA = Xᵀ dY` of some rows to `dweight`, in place, as a GEMM with β = 1 does; return it."""
+    dweight += linear_grad_weight(x, dy)[0]
+    return dweight
+
+
+@kernel
 @in_float32(narrow=0)
 def bias_grad(dy: Array) -> Array:
     """Gradient of a bias that was added to every row, `db = Σ dY`: `[out]`."""
@@ -186,8 +200,9 @@ def erf(x: Array) -> Array:
     """
     flat = x.reshape(-1)
     y = np.empty_like(flat)
-    for start in range(0, flat.size, _ERF_BLOCK):
-        block = slice(start, start + _ERF_BLOCK)
+    size = _ERF_BLOCK if isinstance(flat, np.ndarray) else max(flat.size, 1)  # shapes fit any cache
+    for start in range(0, flat.size, size):
+        block = slice(start, start + size)
         _erf_block(flat[block], out=y[block])
     return y.reshape(x.shape)
 
@@ -214,6 +229,7 @@ def _erf_block(x: Array, out: Array) -> None:
     np.copysign(y, x, out=y)
 
 
+@kernel
 @in_float32()
 def gelu(x: Array) -> Array:
     """Gaussian error linear unit, exact form: `x·Φ(x)`, with `Φ(x) = ½(1 + erf(x/√2))`.
@@ -229,6 +245,7 @@ def gelu(x: Array) -> Array:
     return y
 
 
+@kernel
 @in_float32()
 def gelu_grad(x: Array, dy: Array) -> Array:
     """Backward of `gelu`: `dx = dy·(Φ(x) + x·φ(x))`, with the normal density `φ(x) = exp(−x²/2)/√(2π)`."""
@@ -250,6 +267,7 @@ _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715
 
 
+@kernel
 @in_float32()
 def gelu_tanh(x: Array) -> Array:
     """Tanh approximation of `gelu`, as in GPT-2: `½x(1 + tanh(√(2/π)·(x + 0.044715x³)))`.
@@ -269,6 +287,7 @@ def gelu_tanh(x: Array) -> Array:
     return y
 
 
+@kernel
 @in_float32()
 def gelu_tanh_grad(x: Array, dy: Array) -> Array:
     """Backward of `gelu_tanh`: `dx = dy·½(1 + T + x(1 − T²)u′)`.
@@ -302,6 +321,7 @@ def _sigmoid(x: Array) -> Array:
     return y
 
 
+@kernel
 @in_float32()
 def silu(x: Array) -> Array:
     """Sigmoid linear unit (also: swish), `x·σ(x)` with `σ(x) = 1/(1 + exp(−x))`.
@@ -315,6 +335,7 @@ def silu(x: Array) -> Array:
     return y
 
 
+@kernel
 @in_float32()
 def silu_grad(x: Array, dy: Array) -> Array:
     """Backward of `silu`: `dx = dy·σ(1 + x(1 − σ))`."""
@@ -327,6 +348,7 @@ def silu_grad(x: Array, dy: Array) -> Array:
     return dx
 
 
+@kernel
 @in_float32()
 def swiglu(gate: Array, up: Array) -> Array:
     """Gated linear unit of Llama's MLP, `silu(gate)·up`; all three arrays have one shape.
@@ -340,6 +362,7 @@ def swiglu(gate: Array, up: Array) -> Array:
     return y
 
 
+@kernel
 @in_float32()
 def swiglu_grad(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
     """Backward of `swiglu`: `dgate = dy·up·silu′(gate)` and `dup = dy·silu(gate)`."""
@@ -357,6 +380,7 @@ def swiglu_grad(gate: Array, up: Array, dy: Array) -> tuple[Array, Array]:
 # --- softmax and cross-entropy ------------------------------------------------------------------------------
 
 
+@kernel
 @in_float32()
 def softmax(x: Array, *, out: Array | None = None) -> Array:
     """Softmax over the last axis, `p_i = exp(x_i − m) / Σ_j exp(x_j − m)`.
@@ -370,6 +394,7 @@ def softmax(x: Array, *, out: Array | None = None) -> Array:
     return p
 
 
+@kernel
 @in_float32()
 def softmax_grad(p: Array, dp: Array, *, out: Array | None = None) -> Array:
     """Backward of `softmax` from its result p: `dx_i = p_i (dp_i − Σ_j p_j dp_j)`. `out` may be dp itself."""
@@ -378,6 +403,7 @@ def softmax_grad(p: Array, dp: Array, *, out: Array | None = None) -> Array:
     return dx
 
 
+@kernel
 @in_float32(narrow=0)
 def cross_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
     """Cross-entropy of each token, `−log softmax(logits)[target] = log Σ_j exp(x_j − m) − (x_target − m)`.
@@ -405,6 +431,7 @@ def cross_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
     return loss.reshape(targets.shape), p
 
 
+@kernel
 def cross_entropy_grad(probabilities: Array, targets: Array, dloss: Array) -> Array:
     """Backward of `cross_entropy`: `dlogits_i = (p_i − [i = target])·dloss`, dloss being `[...]`."""
     column = (*targets.shape, 1)
@@ -417,6 +444,7 @@ def cross_entropy_grad(probabilities: Array, targets: Array, dloss: Array) -> Ar
 # --- norms --------------------------------------------------------------------------------------------------
 
 
+@kernel
 @in_float32(narrow=1)
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
     """Layer norm over the last axis, `y = (x − μ)/√(σ² + ε)·γ + β`.
@@ -450,6 +478,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return y, mean, rstd
 
 
+@kernel
 @in_float32(narrow=1)
 def layer_norm_grad(
     x: Array, weight: Array, mean: Array, rstd: Array, dy: Array
@@ -472,6 +501,7 @@ def layer_norm_grad(
     return dx, dweight, _sum_leading(dy)
 
 
+@kernel
 @in_float32(narrow=1)
 def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """Root-mean-square norm over the last axis, `y = x/√(mean(x²) + ε)·γ`.
@@ -502,6 +532,7 @@ def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     return y, rstd
 
 
+@kernel
 @in_float32(narrow=1)
 def rms_norm_grad(x: Array, weight: Array, rstd: Array, dy: Array) -> tuple[Array, Array]:
     """Backward of `rms_norm`: `(dx, dweight)`.
@@ -557,6 +588,7 @@ class RotaryScaling:
     original_length: int
 
 
+@kernel
 def rotary_tables(
     seq: int, head_size: int, base: float, like: Array, scaling: RotaryScaling | None = None
 ) -> tuple[Array, Array]:
@@ -599,6 +631,7 @@ def rotary_tables(
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
+@kernel
 @in_float32()
 def rotary(x: Array, cos: Array, sin: Array) -> Array:
     """Turn each pair (x₁, x₂) by the angle of its position: `(x₁cos − x₂sin, x₂cos + x₁sin)`.
@@ -644,6 +677,7 @@ def _check_even(name: str, head_size: int) -> None:
 # --- dropout ------------------------------------------------------------------------------------------------
 
 
+@kernel
 @in_float32()
 def dropout(x: Array, keep: Array, rate: float) -> Array:
     """Inverted dropout by a given mask, `y = x·keep/(1 − rate)`.
@@ -720,9 +754,16 @@ def attention_grad(
     return *attention_probabilities_grad(q, k, probabilities, dp, scale=scale, out=dp), dv
 
 
+@kernel
 @in_float32()
-def attention_probabilities(q: Array, k: Array, *, causal: bool, scale: float) -> Array:
-    """`P = softmax(scale·Q Kᵀ)`, the first half of `attention`."""
+def attention_probabilities(
+    q: Array, k: Array, *, causal: bool, scale: float, mask: Array | None = None
+) -> Array:
+    """`P = softmax(scale·Q Kᵀ + mask)`, the first half of `attention`.
+
+    A mask, with zeros where a query may see a key and −inf elsewhere, is of any shape that goes with
+    `[batch, heads, seq, kv_seq]`; it comes in addition to the causal one.
+    """
     batch, heads, seq, _ = q.shape
     kv_heads, kv_seq = k.shape[1:3]
     if heads % kv_heads:
@@ -735,9 +776,12 @@ def attention_probabilities(q: Array, k: Array, *, causal: bool, scale: float) -
     scores = (scaled @ k.swapaxes(-1, -2)).reshape(batch, heads, seq, kv_seq)
     if causal:
         scores += _causal_mask(seq, kv_seq, like=q)
+    if mask is not None:
+        scores += mask
     return softmax(scores, out=scores)
 
 
+@kernel
 @in_float32()
 def attention_probabilities_grad(
     q: Array, k: Array, probabilities: Array, dp: Array, *, scale: float, out: Array | None = None
@@ -757,6 +801,7 @@ def attention_probabilities_grad(
     return dq.reshape(q.shape), dk
 
 
+@kernel
 @in_float32()
 def attention_output(probabilities: Array, v: Array) -> Array:
     """`O = P V`, the second half of `attention`."""
@@ -765,6 +810,7 @@ def attention_output(probabilities: Array, v: Array) -> Array:
     return out.reshape(batch, heads, seq, v.shape[-1])
 
 
+@kernel
 @in_float32()
 def attention_output_grad(probabilities: Array, v: Array, dout: Array) -> tuple[Array, Array]:
     """Backward of `attention_output`: `dP = dO Vᵀ` and, summed over the heads that share v, `dV = Pᵀ dO`."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tpsim.cli.demo import demo
+from tpsim.cli.precision import precision
 from tpsim.cli.reshard import reshard
 from tpsim.cli.train import train
 from tpsim.cli.usage import UsageError, tell
@@ -18,6 +19,7 @@ from tpsim.cli.verify import verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(demo)
+app.command()(precision)
 app.command()(reshard)
 app.command()(verify)
 app.command()(train)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tpsim.cli.trace_file import check_trace_file
 from tpsim.cli.usage import UsageError, usage_errors
 
 
@@ -30,6 +31,9 @@ def demo(
     heads: Annotated[int, typer.Option(help="Attention heads.")] = 24,
     seed: Annotated[int, typer.Option(help="Of weights and inputs.")] = 0,
     figures: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("figures"),
+    trace: Annotated[
+        Path | None, typer.Option(help="File for a Chrome trace: open it on ui.perfetto.dev.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and draw nothing.")] = False,
 ) -> None:
     """Run a transformer block on several ranks, forward and backward.
@@ -45,6 +49,7 @@ def demo(
     if world == "virtual" and inside:
         raise UsageError("mpiexec started this, and --world virtual was asked for; leave out one of the two")
     with usage_errors():
+        check_trace_file(trace)
         started = mpi.world().size if inside else 4
         if inside and ranks not in (None, started):
             raise ValueError(f"mpiexec started {started} ranks and --ranks says {ranks}; leave --ranks out")
@@ -65,7 +70,7 @@ def demo(
         if world == "mpi" and not inside:
             raise typer.Exit(mpi.start_again_under_mpiexec(config.ranks))
     try:
-        reports = launch(on_rank, config.ranks, config)
+        reports = launch(on_rank, config.ranks, config, trace is not None)
     except MemoryError:
         raise UsageError(
             "this block does not fit the machine's memory; pick a smaller --batch, --seq or --hidden"
@@ -77,6 +82,8 @@ def demo(
         print(json.dumps(result.to_dict(), indent=2))
     else:
         _show(result, figures)
+    if trace is not None:
+        _write(result, trace, quiet=as_json)
     if not (result.equal and result.sent_as_predicted and result.saved_as_predicted):
         raise typer.Exit(1)
 
@@ -103,3 +110,13 @@ def _show(result: Any, figures: Path) -> None:
         raise UsageError(
             f"figures can't be written to {figures} ({error.strerror}); pass --figures with a folder that can"
         ) from None
+
+
+def _write(result: Any, path: Path, *, quiet: bool) -> None:
+    from rich.console import Console
+
+    from tpsim.trace.chrome import write
+    from tpsim.trace.slices import from_traces
+
+    write(path, from_traces([[trace] for trace in result.traces]))
+    Console(quiet=quiet).print(f"written: {path}", soft_wrap=True)

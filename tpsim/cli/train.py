@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tpsim.cli.trace_file import check_trace_file
 from tpsim.cli.usage import UsageError, usage_errors
 
 if TYPE_CHECKING:
@@ -16,20 +19,26 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="tiny-gpt, tiny-llama, or a larger one's name.")] = "tiny-gpt",
     ranks: Annotated[int | None, typer.Option(help="How many: tp × dp (4, or mpiexec's number).")] = None,
     tp: Annotated[int | None, typer.Option(help="Ranks that cut the model (those that dp leaves).")] = None,
     dp: Annotated[int | None, typer.Option(help="Copies of it, each with a part of the batch.")] = None,
-    sp: Annotated[bool, typer.Option("--sp", help="Sequence parallelism too.")] = False,
+    sp: Annotated[bool, typer.Option("--sp/--no-sp", help="Sequence parallelism too.")] = False,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp/--no-fsdp", help="The dp ranks keep shards, not copies.")
+    ] = False,
     text: Annotated[str | None, typer.Option(help="A UTF-8 file (CPython's language reference).")] = None,
-    steps: Annotated[int, typer.Option(help="In all, with those of a resumed run.")] = 800,
+    steps: Annotated[
+        int, typer.Option(help="In all; may change with --resume, which moves the learning rate.")
+    ] = 800,
     batch: Annotated[int, typer.Option(help="Sequences a step, over all ranks.")] = 16,
     seq: Annotated[int, typer.Option(help="Bytes a sequence.")] = 128,
     microbatches: Annotated[int, typer.Option(help="Run a rank's sequences in so many parts.")] = 1,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
+    lr: Annotated[float, typer.Option(help="Highest learning rate; may change with --resume.")] = 2e-3,
     dropout: Annotated[float, typer.Option(help="Rate of dropping.")] = 0.0,
     recompute: Annotated[str, typer.Option(help="none, selective or full.")] = "none",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of weights, windows and dropout.")] = 0,
     schedule: Annotated[
         str, typer.Option(help="Virtual ranks run at once (free) or take turns (lockstep).")
@@ -41,7 +50,14 @@ def train(
     stop_after: Annotated[
         int | None, typer.Option(help="Stop at this step of --steps, to --resume later.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on from what --out DIR saved.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on from what --out DIR saved, with its options, and write on there."),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="File for a Chrome trace of steps 2 to 4: open it on ui.perfetto.dev."),
+    ] = None,
 ) -> None:
     """Train a small language model, the same at every number of ranks.
 
@@ -50,44 +66,55 @@ def train(
     from tpsim.comm import launch, mpi
 
     with usage_errors():
-        count, tp, dp = _mesh(ranks, tp, dp)
         if schedule not in ("lockstep", "free"):
             raise ValueError(f"schedule {schedule!r} is not known; pick lockstep or free")
-        from tpsim.train import TrainConfig, read
+        _check_resume(resume)
+        from tpsim.train import TrainConfig, read, resumed
+        from tpsim.train.resume import saved_settings
 
-        config = TrainConfig(
-            model=model,
-            tp=tp,
-            dp=dp,
-            sequence_parallel=sp,
-            text=text,
-            steps=steps,
-            batch=batch,
-            seq=seq,
-            microbatches=microbatches,
-            lr=lr,
-            dropout=dropout,
-            recompute=recompute,  # type: ignore[arg-type]  # which TrainConfig checks
-            dtype=dtype,
-            seed=seed,
-            save_every=save_every,
-            stop_after=stop_after,
-            out=None if out is None else str(out),
-            resume=None if resume is None else str(resume),
-        )
-        corpus = read(text, seq)
-        _check_folders(out, resume)
+        saved = saved_settings(resume) if resume else {}
+        count, tp, dp = _mesh(ranks, tp, dp, saved)
+        settings: dict[str, Any] = {
+            "model": model,
+            "sequence_parallel": sp,
+            "fsdp": fsdp,
+            "text": text,
+            "steps": steps,
+            "batch": batch,
+            "seq": seq,
+            "microbatches": microbatches,
+            "lr": lr,
+            "dropout": dropout,
+            "recompute": recompute,
+            "dtype": dtype,
+            "seed": seed,
+            "save_every": save_every,
+            "stop_after": stop_after,
+            "out": None if out is None else str(out),
+        }
+        if resume:  # what was not given comes from there
+            given = {name: value for name, value in settings.items() if _given(context, name)}
+            config = resumed(resume, tp=tp, dp=dp, **given)
+        else:
+            config = TrainConfig(tp=tp, dp=dp, **settings)
+        corpus = read(config.text, config.seq)
+        _check_out(config.out)
+        check_trace_file(trace)
     shown = _Progress(config, quiet=mpi.rank_of_job() != 0)
     began = time.perf_counter()
     with shown:
-        metrics = launch(_on_rank, count, config, corpus, shown.tell, schedule=schedule)[0]  # type: ignore[arg-type]
+        file = None if trace is None else str(trace)
+        turns: Any = schedule
+        metrics = launch(_on_rank, count, config, corpus, shown.tell, file, schedule=turns)[0]
     if isinstance(metrics, UsageError):
         raise metrics
     if mpi.rank_of_job() != 0:
         return
     if not metrics:  # on rank 0; others end as silently
-        raise UsageError(f"{resume} has taken {steps} steps or more already; pick more --steps")
-    _conclude(corpus, metrics, time.perf_counter() - began, out)
+        raise UsageError(f"{resume} has taken {config.steps} steps or more already; pick more --steps")
+    _conclude(corpus, metrics, time.perf_counter() - began, config.out)
+    if trace is not None:
+        print(f"written: {trace}")
 
 
 def _on_rank(comm: Any, *what: Any) -> list[Metrics] | UsageError:
@@ -101,8 +128,16 @@ def _on_rank(comm: Any, *what: Any) -> list[Metrics] | UsageError:
         return UsageError(str(error))
 
 
-def _mesh(ranks: int | None, tp: int | None, dp: int | None) -> tuple[int, int, int]:
-    """Return ranks, tp and dp; those that are not given follow from the others."""
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave a setting, were it its default."""
+    source = context.get_parameter_source({"sequence_parallel": "sp"}.get(name, name))
+    return source is not None and source.name != "DEFAULT"
+
+
+def _mesh(
+    ranks: int | None, tp: int | None, dp: int | None, saved: Mapping[str, Any]
+) -> tuple[int, int, int]:
+    """Return ranks, tp and dp; those that are not given are the saved ones, or follow from the others."""
     from tpsim.comm import mpi
 
     for name, value in (("ranks", ranks), ("tp", tp), ("dp", dp)):
@@ -111,8 +146,11 @@ def _mesh(ranks: int | None, tp: int | None, dp: int | None) -> tuple[int, int, 
     started = mpi.world().size if mpi.under_mpiexec() else None
     if started and ranks not in (None, started):
         raise ValueError(f"mpiexec started {started} ranks and --ranks says {ranks}; leave --ranks out")
+    wanted = started or ranks
+    if saved and wanted in (None, (tp or saved["tp"]) * (dp or saved["dp"])):
+        tp, dp = tp or saved["tp"], dp or saved["dp"]
     copies = dp or 1
-    count = started or ranks or (tp or max(1, 4 // copies)) * copies
+    count = wanted or (tp or max(1, 4 // copies)) * copies
     tp = tp or max(1, count // copies)
     dp = dp or max(1, count // tp)
     if tp * dp != count:
@@ -120,12 +158,15 @@ def _mesh(ranks: int | None, tp: int | None, dp: int | None) -> tuple[int, int, 
     return count, tp, dp
 
 
-def _check_folders(out: Path | None, resume: Path | None) -> None:
+def _check_resume(resume: Path | None) -> None:
     if resume is not None and not resume.is_dir():
         raise ValueError(f"resume {resume} is no folder; pass the --out of an earlier run")
+
+
+def _check_out(out: str | None) -> None:
     if out is not None:
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            Path(out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(
                 f"out {out} can't be written to ({error.strerror}); pass a folder that can"
@@ -150,7 +191,8 @@ class _Progress:
         self._bar = Progress(*columns, console=self._console, disable=hidden, transient=True)
         self._task = self._bar.add_task("", total=config.steps)
         sp = " with sequence parallelism" if config.sequence_parallel else ""
-        self._console.print(f"{config.model} on tp {config.tp} × dp {config.dp}{sp}, {config.dtype}")
+        dp = f"dp {config.dp}{' (fully sharded)' if config.fsdp else ''}"
+        self._console.print(f"{config.model} on tp {config.tp} × {dp}{sp}, {config.dtype}")
 
     def __enter__(self) -> None:
         self._bar.start()
@@ -168,6 +210,13 @@ class _Progress:
             f"{metrics.in_collectives:.0%} comm, {metrics.of_peak:.0%} peak"
         )
         self._bar.update(self._task, completed=metrics.step, description=short)
+        if metrics.loss_scale and metrics.grad_norm is None:
+            self._console.print(
+                f"step {metrics.step:5}: gradients overflowed, so it is left out and the loss scale of "
+                f"2^{math.log2(metrics.loss_scale):g} halved",
+                highlight=False,
+                soft_wrap=True,
+            )
         if metrics.held_out is not None:
             self._console.print(
                 f"step {metrics.step:5}: loss {metrics.loss:.4f}, held out {metrics.held_out:.4f}, {speed}",
@@ -176,7 +225,7 @@ class _Progress:
             )
 
 
-def _conclude(corpus: Corpus, metrics: list[Metrics], seconds: float, out: Path | None) -> None:
+def _conclude(corpus: Corpus, metrics: list[Metrics], seconds: float, out: str | None) -> None:
     from rich.console import Console
 
     console = Console()
@@ -191,7 +240,8 @@ def _conclude(corpus: Corpus, metrics: list[Metrics], seconds: float, out: Path 
         return
     from tpsim import plots
 
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    plots.loss(lines, bigram).savefig(out / "loss.png")
+    folder = Path(out)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    plots.loss(lines, bigram).savefig(folder / "loss.png")
     for name in ("metrics.jsonl", "loss.png"):
-        console.print(f"written: {out / name}", soft_wrap=True)
+        console.print(f"written: {folder / name}", soft_wrap=True)

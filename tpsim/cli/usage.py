@@ -23,6 +23,14 @@ def usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from None
 
 
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a list like 1,2,4."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"ranks {text!r} is not a list of numbers; write them like 1,2,4") from None
+
+
 def tell(error: Any) -> None:
     """Print what is wrong in one line; under mpiexec all ranks have it, and one prints it."""
     from tpsim.comm.mpi import rank_of_job

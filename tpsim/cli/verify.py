@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tpsim.cli.usage import UsageError, usage_errors
+from tpsim.cli.usage import UsageError, numbers, usage_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,19 +35,12 @@ def verify(
     console = Console()
     planted = _bug(plant, console)
     with usage_errors():
-        result = _with_progress(_numbers(ranks), cases, seed, planted, quiet=as_json)
+        result = _with_progress(numbers(ranks), cases, seed, planted, quiet=as_json)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
         _show(result, planted, console)
     raise typer.Exit(0 if result.ok else 1)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"ranks {text!r} is not a list of numbers; write them like 1,2,4") from None
 
 
 def _bug(name: str | None, console: Console) -> Bug | None:

@@ -4,6 +4,7 @@
 communicator, and is all that layers see.
 """
 
+from tpsim.comm.dry import DryMesh, dry_group
 from tpsim.comm.errors import (
     CollectiveMismatchError,
     CommError,
@@ -28,6 +29,7 @@ __all__ = [
     "CollectiveMismatchError",
     "CommError",
     "DeadlockError",
+    "DryMesh",
     "Group",
     "Handle",
     "MPIUnavailableError",
@@ -36,6 +38,7 @@ __all__ = [
     "TruncationError",
     "UnfinishedError",
     "VirtualComm",
+    "dry_group",
     "launch",
     "run",
     "solo",

@@ -62,6 +62,18 @@ class Backend(ABC):
 
     counted: bool
 
+    def flat(self, x: Array) -> Array:
+        """Return x as the contiguous 1-D buffer that is sent."""
+        return x.ravel()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return an array to put a result in."""
+        return np.empty(shape, dtype)
+
+    def joined(self, blocks: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        """Return [ranks, *block] joined along the blocks' `axis`, which gives `shape`."""
+        return np.concatenate(list(blocks), axis)
+
     @abstractmethod
     def all_reduce(self, call: Signature, x: Array) -> Pending:
         """Reduce, everybody gets the result."""

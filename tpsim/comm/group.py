@@ -12,6 +12,7 @@ from tpsim.comm import watch
 from tpsim.comm.algorithms import ALGORITHMS
 from tpsim.comm.backend import UFUNCS, Array, Backend, Pending, Reduction
 from tpsim.comm.call_marker import CallMarker
+from tpsim.comm.dry_backend import DryBackend, DryComm
 from tpsim.comm.handle import Handle, joined_shape
 from tpsim.comm.meeting_backend import MeetingBackend
 from tpsim.comm.message_backend import MessageBackend
@@ -110,6 +111,8 @@ class Group:
         self.begun = self._comm.begun if isinstance(self._comm, VirtualComm) else {}
 
     def _choose_backend(self) -> Backend:
+        if isinstance(self._comm, DryComm):
+            return DryBackend(self._comm)
         if isinstance(self._comm, VirtualComm) and (self.algorithm == "mpi" or not self._messages):
             return MeetingBackend(self._comm, self.algorithm)
         if self.algorithm == "mpi":
@@ -121,6 +124,10 @@ class Group:
             self._comm.Set_name(self.name)
             return self._comm.call_marker()
         return watch.marker_of(self._comm, self.name) if self.check else None
+
+    def joined(self, blocks: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        """Return [ranks, *block] joined along the blocks' `axis`, which gives `shape`."""
+        return self._backend.joined(blocks, axis, shape)
 
     @property
     def counted(self) -> bool:
@@ -158,7 +165,7 @@ class Group:
     def _prepare_all_reduce(self, x: Array, op: Reduction, out: Array | None) -> Handle:
         x, rounded = self._to_accumulate(x)
         call = self._call("all_reduce", x, self._reduction("all_reduce", op))
-        pending = self._backend.all_reduce(call, x.ravel())
+        pending = self._backend.all_reduce(call, self._backend.flat(x))
         return self._handle(call, pending, x.shape, out=out, rounded=rounded)
 
     def all_gather(self, x: NDArray[Any], axis: int = 0, *, out: Array | None = None) -> Array:
@@ -172,7 +179,7 @@ class Group:
     def _prepare_all_gather(self, x: Array, axis: int, out: Array | None) -> Handle:
         axis = self._axis("all_gather", x, axis)
         call = self._call("all_gather", x, "", axis)
-        pending = self._backend.all_gather(call, x.ravel())
+        pending = self._backend.all_gather(call, self._backend.flat(x))
         return self._handle(call, pending, (self.size, *x.shape), join=axis, out=out)
 
     def reduce_scatter(
@@ -198,7 +205,7 @@ class Group:
         x, rounded = self._to_accumulate(x)
         blocks = self._cut("reduce_scatter", x, axis)  # [ranks, *block]
         call = self._call("reduce_scatter", x, self._reduction("reduce_scatter", op), axis)
-        pending = self._backend.reduce_scatter(call, blocks.ravel())
+        pending = self._backend.reduce_scatter(call, self._backend.flat(blocks))
         return self._handle(call, pending, blocks.shape[1:], out=out, rounded=rounded)
 
     def broadcast(self, x: NDArray[Any], root: int = 0, *, out: Array | None = None) -> Array:
@@ -212,7 +219,7 @@ class Group:
     def _prepare_broadcast(self, x: Array, root: int, out: Array | None) -> Handle:
         self._check_rank("broadcast", "root", root)
         call = self._call("broadcast", x, "", root)
-        return self._handle(call, self._backend.broadcast(call, x.ravel()), x.shape, out=out)
+        return self._handle(call, self._backend.broadcast(call, self._backend.flat(x)), x.shape, out=out)
 
     def all_to_all(
         self, x: NDArray[Any], split_axis: int = 0, join_axis: int = 0, *, out: Array | None = None
@@ -232,7 +239,7 @@ class Group:
         blocks = self._cut("all_to_all", x, split_axis)  # [ranks, *block]
         algorithm = "mpi" if self.algorithm == "mpi" else "pairwise"
         call = self._call("all_to_all", x, "", split_axis, algorithm)
-        pending = self._backend.all_to_all(call, blocks.ravel())
+        pending = self._backend.all_to_all(call, self._backend.flat(blocks))
         return self._handle(call, pending, blocks.shape, join=join_axis, out=out)
 
     def barrier(self) -> None:
@@ -288,7 +295,11 @@ class Group:
         if count == self.size:
             return self
         if count not in self._parts:
-            self._parts[count] = self.split(self.rank // count, f"{self.name}/{count}")
+            name = f"{self.name}/{count}"
+            if isinstance(self._comm, DryComm):
+                self._parts[count] = self._part(self._comm.neighbours(count), name)
+            else:
+                self._parts[count] = self.split(self.rank // count, name)
         return self._parts[count]
 
     def split(self, color: int, name: str) -> Group:
@@ -297,8 +308,12 @@ class Group:
             raise ValueError(f"split: color {color} is negative; pick 0 or more")
         with watch.making("split", self._comm):
             part = self._comm.Split(color, self.rank)
+        return self._part(part, name)
+
+    def _part(self, comm: Any, name: str) -> Group:
+        """Return a group like this one on another communicator, which nobody else sends on."""
         return Group(
-            part,
+            comm,
             self.algorithm,
             name=name,
             check=self.check,
@@ -354,7 +369,7 @@ class Group:
         if out is not None:
             _check_out(out, call, shape if join is None else joined_shape(shape, join), rounded or call.dtype)
         elif rounded is not None:
-            out = np.empty(shape, rounded)  # copying into it rounds
+            out = self._backend.empty(shape, rounded)  # copying into it rounds
         marker = self._marker if talks or not self._meets else None  # a meeting itself knows who has come
         return Handle(self, call, pending, shape, join, out, marker)
 

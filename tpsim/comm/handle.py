@@ -25,6 +25,7 @@ class Handle:
 
     __slots__ = (
         "_began",
+        "_begun",
         "_call",
         "_error",
         "_group",
@@ -58,10 +59,14 @@ class Handle:
         self._error: Exception | None = None
         self._result: NDArray[Any] | None = None
         self._began = time.perf_counter()
+        self._begun: int | None = None  # where in the trace's order
 
     def start(self) -> Handle:
         """Set the call going, and return at once."""
         self._scope = current_scope()  # its event belongs where it began
+        trace = current()
+        if trace is not None:
+            self._begun = trace.next()
         self._group.begun[self] = (self._call, mark(sys._getframe()))
         if self._marker is not None:
             self._marker.enter(self._call)
@@ -117,7 +122,8 @@ class Handle:
             if marker is not None:
                 marker.leave()  # even where it failed: a program that goes on does not hang in it
         if self._join is not None:
-            result = joined(result, self._join)
+            shape = joined_shape(self._shape, self._join)
+            result = self._group.joined(result, self._join, shape)
         if self._out is None:
             return result
         np.copyto(self._out, result)
@@ -127,6 +133,7 @@ class Handle:
         group, call = self._group, self._call
         path, phase = self._scope or current_scope()
         messages, bytes_sent = self._pending.sent()
+        order = trace.next()
         return CollectiveEvent(
             call.operation,
             call.algorithm,
@@ -142,12 +149,9 @@ class Handle:
             phase,
             self._began - trace.began,
             time.perf_counter() - self._began,
+            order if self._begun is None else self._begun,
+            order,
         )
-
-
-def joined(blocks: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return [ranks, *block] joined along the blocks' `axis`."""
-    return np.concatenate(list(blocks), axis)
 
 
 def joined_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from tpsim.lab.running import run_case
 from tpsim.lab.strategies import RANKS, blocks, picker
 from tpsim.lab.tolerance import Error
 from tpsim.lab.violation import Violation
+from tpsim.nn.cached import Cached
 from tpsim.nn.masks import Draw, drawing, keep_mask
 from tpsim.nn.recompute import Recompute
 
@@ -74,10 +75,10 @@ class BlockInTraining(nn.TransformerBlock):
 
     drawn: Draw
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, cached: Cached | None = None) -> Array:
         """[b, s, h] → [b, s, h]."""
         with drawing(self.drawn.seed, self.drawn.step, self.drawn.samples):
-            return super().forward(x)
+            return super().forward(x, cached)
 
 
 @one_device.register

@@ -35,7 +35,11 @@ def config_of(folder: Path) -> ModelConfig:
     ValueError
         If it is missing, or describes what tpsim can't compute.
     """
-    path = folder / CONFIG
+    return config_in(folder / CONFIG)
+
+
+def config_in(path: Path) -> ModelConfig:
+    """Return a model's dimensions from a file like config.json; the model has its folder's name."""
     fields = _read_json(path)
     family = FAMILIES.get(str(fields.get("model_type")))
     if family is None:
@@ -44,7 +48,7 @@ def config_of(folder: Path) -> ModelConfig:
         )
     with said_of(path):
         try:
-            return family.read_config(folder.name, fields)
+            return family.read_config(path.resolve().parent.name, fields)
         except KeyError as error:
             raise ValueError(f"has no {error}; take the {CONFIG} of a {family.model_type}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,15 @@ from tpsim.models.config import ModelConfig
 from tpsim.nn import (
     Layer,
     LayerNorm,
-    LMHead,
     PositionEmbedding,
     RMSNorm,
     TransformerBlock,
     VocabParallelCrossEntropy,
     VocabParallelEmbedding,
 )
+from tpsim.nn.cached import Cached
 from tpsim.nn.dropout import Dropout
+from tpsim.nn.overlap import Overlap, lm_head
 from tpsim.nn.recompute import Recompute
 
 Array = NDArray[Any]
@@ -46,6 +48,8 @@ class LanguageModel(Layer):
         Between the regions activations are cut along the sequence, from the embedding to the head.
     keep_gathered : bool
         Under sequence parallelism, keep gathered inputs rather than gather them again in backward.
+    overlap : {"none", "dw", "decomposed"}
+        What communication is hidden behind GEMMs, in blocks and head; see `nn.overlap`.
     dropout : float
         Rate after the embedding and after each attention and MLP, inside `drawing(…)`; see `nn.masks`.
     attention_dropout : float
@@ -82,6 +86,7 @@ class LanguageModel(Layer):
         *,
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
+        overlap: Overlap = "none",
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         recompute: Recompute = "none",
@@ -96,6 +101,7 @@ class LanguageModel(Layer):
         rng = rng or np.random.default_rng(0)
         vocab, hidden, sp = config.vocab, config.hidden, sequence_parallel
         self.config = config
+        self.sequence_parallel = sp
         how: dict[str, Any] = {"sequence_parallel": sp, "rng": rng, "dtype": dtype}
         self.embedding = VocabParallelEmbedding(vocab, hidden, group, **how)
         learned = config.positions == "learned"  # rotary ones are the attention's
@@ -120,6 +126,7 @@ class LanguageModel(Layer):
                 attention_dropout=attention_dropout,
                 recompute=recompute,
                 keep_gathered=keep_gathered,
+                overlap=overlap,
                 **how,
             )
             for _ in range(config.layers)
@@ -127,7 +134,8 @@ class LanguageModel(Layer):
         make_norm = LayerNorm if config.norm == "layer" else RMSNorm
         self.norm = make_norm(hidden, group, partial=sp, eps=config.eps, dtype=dtype)
         tied = self.embedding.weight if config.tied else None
-        self.head = LMHead(vocab, hidden, group, weight=tied, keep_gathered=keep_gathered, **how)
+        make_head = lm_head(overlap)
+        self.head = make_head(vocab, hidden, group, weight=tied, keep_gathered=keep_gathered, **how)
         self.loss = VocabParallelCrossEntropy(
             vocab,
             group,
@@ -143,13 +151,21 @@ class LanguageModel(Layer):
 
     def logits(self, tokens: Array) -> Array:
         """Integers [b, s] → [b, s, V/t]: the logits of this rank's words, −inf in padding."""
-        x = self.embedding.forward(tokens)  # [b, s, h], under sequence parallelism [b, s/t, h]
+        return self.head.forward(self.norm.forward(self.states(tokens)))
+
+    def states(self, tokens: Array, cached: Sequence[Cached] | None = None) -> Array:
+        """Integers [b, s] → [b, s, h], under sequence parallelism [b, s/t, h]: what the last block returns.
+
+        With a cache, one `Cached` a block, the tokens follow on those that are there.
+        """
+        of_layer: Sequence[Cached | None] = cached or [None] * len(self.blocks)
+        x = self.embedding.forward(tokens)
         if self.positions:
-            x = self.positions.forward(x)
+            x = self.positions.forward(x, of_layer[0])
         x = self.dropout.forward(x)
-        for block in self.blocks:
-            x = block.forward(x)
-        return self.head.forward(self.norm.forward(x))
+        for block, earlier in zip(self.blocks, of_layer, strict=True):
+            x = block.forward(x, earlier)
+        return x
 
     def forward(self, tokens: Array, targets: Array) -> Array:  # type: ignore[override]  # two inputs
         """Integers [b, s] and [b, s] → the loss of each token, [b, s]: the same on every rank."""

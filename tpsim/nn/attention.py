@@ -19,11 +19,12 @@ from tpsim.functional import (
     rotary_grad,
     rotary_tables,
 )
+from tpsim.nn.cached import Cached
 from tpsim.nn.checks import check_divides, check_sizes
 from tpsim.nn.dropout import Dropout
 from tpsim.nn.layer import Layer
-from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
 from tpsim.nn.norm import RMSNorm
+from tpsim.nn.overlap import Overlap, column_parallel, row_parallel
 from tpsim.nn.parameter import Piece, cut
 from tpsim.nn.recompute import forgetting, running_again
 
@@ -61,6 +62,8 @@ class Attention(Layer):
     recompute : bool
         Run the core, softmax(Q Kᵀ/√d) V with its dropout, again in backward rather than keep its
         probabilities and masks: selective recompute.
+    overlap : {"none", "dw", "decomposed"}
+        What communication is hidden behind GEMMs; see `overlap`.
     eps : float
         For `qk_norm`.
 
@@ -88,6 +91,7 @@ class Attention(Layer):
         keep_gathered: bool = False,
         dropout: float = 0.0,
         recompute: bool = False,
+        overlap: Overlap = "none",
         eps: float = 1e-5,
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
@@ -117,7 +121,7 @@ class Attention(Layer):
         self.rotary_base = rotary_base
         self.rotary_scaling = rotary_scaling
         self.recompute = recompute
-        self.qkv = ColumnParallelLinear(
+        self.qkv = column_parallel(overlap)(
             hidden,
             (heads + 2 * kv_heads) * size,
             group,
@@ -132,18 +136,20 @@ class Attention(Layer):
         self.q_norm = RMSNorm(size, group, partial=True, eps=eps, dtype=dtype) if qk_norm else None
         self.k_norm = RMSNorm(size, group, partial=True, eps=eps, dtype=dtype) if qk_norm else None
         self.dropout = Dropout(dropout, group, cut=True)
-        self.out = RowParallelLinear(
+        self.out = row_parallel(overlap)(
             heads * size, hidden, group, bias=bias, sequence_parallel=sequence_parallel, rng=rng, dtype=dtype
         )
 
-    def forward(self, x: Array) -> Array:
-        """[b, s, h] → [b, s, h]."""
+    def forward(self, x: Array, cached: Cached | None = None) -> Array:
+        """[b, s, h] → [b, s, h]. With a cache, x follows on what is there, and nothing is for backward."""
         q, k, v = self._cut_heads(self.qkv.forward(x))
         if self.q_norm and self.k_norm:
             q, k = self.q_norm.forward(q), self.k_norm.forward(k)
         if self.rotary_base is not None:
-            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, q, self.rotary_scaling)
+            tables = cached.tables if cached else self._tables(q)
             q, k = rotary(q, *tables), rotary(k, *tables)
+        if cached:
+            return self.out.forward(_join_heads(cached.attend(q, k, v, self.scale)))
         self.save(q=q, k=k, v=v)
         with forgetting(self.recompute):
             out = self._attend(q, k, v)
@@ -158,11 +164,16 @@ class Attention(Layer):
                 self._attend(q, k, v)
         dq, dk, dv = self._attend_grad(q, k, v, dout)
         if self.rotary_base is not None:
-            tables = rotary_tables(q.shape[-2], self.head_size, self.rotary_base, q, self.rotary_scaling)
+            tables = self._tables(q)
             dq, dk = rotary_grad(dq, *tables), rotary_grad(dk, *tables)
         if self.q_norm and self.k_norm:
             dq, dk = self.q_norm.backward(dq), self.k_norm.backward(dk)
         return self.qkv.backward(np.concatenate([_join_heads(d) for d in (dq, dk, dv)], axis=-1))
+
+    def _tables(self, q: Array) -> tuple[Array, Array]:
+        """What rotary turns by, at positions from 0."""
+        assert self.rotary_base is not None
+        return rotary_tables(q.shape[-2], self.head_size, self.rotary_base, q, self.rotary_scaling)
 
     def _attend(self, q: Array, k: Array, v: Array) -> Array:
         """The core. Without dropout, `dropped` is the probabilities themselves, and costs nothing."""

@@ -10,10 +10,12 @@ from numpy.typing import DTypeLike, NDArray
 from tpsim.comm import Group, solo
 from tpsim.functional import RotaryScaling
 from tpsim.nn.attention import Attention
+from tpsim.nn.cached import Cached
 from tpsim.nn.dropout import Dropout
 from tpsim.nn.layer import Layer
 from tpsim.nn.mlp import MLP, Activation
 from tpsim.nn.norm import LayerNorm, RMSNorm
+from tpsim.nn.overlap import Overlap
 from tpsim.nn.recompute import Recompute, forgetting, running_again
 
 Array = NDArray[Any]
@@ -44,6 +46,8 @@ class TransformerBlock(Layer):
         x and y are cut along the sequence, [b, s/t, h]; see `borders`.
     keep_gathered : bool
         Under sequence parallelism, keep gathered inputs rather than gather them again in backward.
+    overlap : {"none", "dw", "decomposed"}
+        What communication is hidden behind GEMMs; see `overlap`.
     rng : numpy.random.Generator, optional
         In the same state on every rank; `default_rng(0)` by default.
     dtype : dtype
@@ -71,6 +75,7 @@ class TransformerBlock(Layer):
         recompute: Recompute = "none",
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
+        overlap: Overlap = "none",
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -100,6 +105,7 @@ class TransformerBlock(Layer):
             keep_gathered=keep_gathered,
             dropout=attention_dropout,
             recompute=recompute == "selective",
+            overlap=overlap,
             eps=eps,
             rng=rng,
             dtype=dtype,
@@ -114,23 +120,24 @@ class TransformerBlock(Layer):
             bias=bias,
             sequence_parallel=sequence_parallel,
             keep_gathered=keep_gathered,
+            overlap=overlap,
             rng=rng,
             dtype=dtype,
         )
         self.dropout2 = Dropout(dropout, group, cut=sequence_parallel)
 
-    def forward(self, x: Array) -> Array:
-        """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]."""
-        if self.recompute != "full":
-            return self._run(x)
+    def forward(self, x: Array, cached: Cached | None = None) -> Array:
+        """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]. `cached`: as for `Attention`."""
+        if self.recompute != "full" or cached:
+            return self._run(x, cached)
         self.save(x=x)
         with forgetting():
             return self._run(x)
 
-    def _run(self, x: Array) -> Array:
+    def _run(self, x: Array, cached: Cached | None = None) -> Array:
         # Sums of the residual stream are in the dtype of storage: each is rounded, as in Megatron-LM, unless
         # one asks for fp32_residual_connection there.
-        x = x + self.dropout1.forward(self.attention.forward(self.norm1.forward(x)))
+        x = x + self.dropout1.forward(self.attention.forward(self.norm1.forward(x), cached))
         return x + self.dropout2.forward(self.mlp.forward(self.norm2.forward(x)))
 
     def backward(self, dy: Array) -> Array:

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from tpsim.comm import Group
+from tpsim.comm import Group, Handle
 
 Array = NDArray[Any]
 SEQUENCE = 1  # the axis of [batch, seq, hidden] that sequence parallelism cuts
@@ -38,6 +38,8 @@ SEQUENCE = 1  # the axis of [batch, seq, hidden] that sequence parallelism cuts
 
 class Border(Protocol):
     """A pair of conjugate operations at one border."""
+
+    group: Group
 
     def forward(self, x: Array) -> Array:
         """Carry activations across."""
@@ -47,10 +49,16 @@ class Border(Protocol):
 
 
 class Enter(Border, Protocol):
-    """A border into the region."""
+    """A border into the region; the non-blocking twins of its calls are for layers that overlap them."""
 
     def again(self, x: Array) -> Array:
         """Return `forward(x)` once more, in backward, for a layer that kept only x."""
+
+    def iagain(self, x: Array) -> Handle | None:
+        """Begin `again`; None where x is whole already."""
+
+    def ibackward(self, dy: Array) -> Handle:
+        """Begin `backward`."""
 
 
 class CopyToRegion:
@@ -70,6 +78,13 @@ class CopyToRegion:
     def again(self, x: Array) -> Array:
         """Nothing to do: x is whole."""
         return x
+
+    def iagain(self, x: Array) -> None:
+        """Nothing to begin."""
+
+    def ibackward(self, dy: Array) -> Handle:
+        """Begin `backward`."""
+        return self.group.iall_reduce(dy)
 
 
 class ReduceFromRegion:
@@ -105,6 +120,14 @@ class GatherSequence:
         """Gather once more: time for memory, as in Megatron-LM."""
         return self.forward(x)
 
+    def iagain(self, x: Array) -> Handle:
+        """Begin `again`."""
+        return self.group.iall_gather(x, axis=SEQUENCE)
+
+    def ibackward(self, dy: Array) -> Handle:
+        """Begin `backward`."""
+        return self.group.ireduce_scatter(dy, axis=SEQUENCE)
+
 
 class ScatterSequence:
     """g under sequence parallelism: reduce-scatter along seq forward, all-gather backward."""
@@ -120,12 +143,7 @@ class ScatterSequence:
         ValueError
             If the sequence is not divisible by the ranks.
         """
-        if x.shape[SEQUENCE] % self.group.size:
-            whole = -(-x.shape[SEQUENCE] // self.group.size) * self.group.size
-            raise ValueError(
-                f"sequence parallelism: a sequence of {x.shape[SEQUENCE]} can't be cut evenly among "
-                f"{self.group.size} ranks; pick a multiple of {self.group.size}, or pad to {whole}"
-            )
+        check_sequence(x, self.group)
         return self.group.reduce_scatter(x, axis=SEQUENCE)
 
     def backward(self, dy: Array) -> Array:
@@ -171,6 +189,16 @@ def enter(group: Group, *, sequence_parallel: bool) -> Enter:
 def leave(group: Group, *, sequence_parallel: bool) -> Border:
     """Return the border out of a region."""
     return ScatterSequence(group) if sequence_parallel else ReduceFromRegion(group)
+
+
+def check_sequence(x: Array, group: Group) -> None:
+    """Raise ValueError unless the sequence of `x` can be cut evenly among the ranks."""
+    if x.shape[SEQUENCE] % group.size:
+        whole = -(-x.shape[SEQUENCE] // group.size) * group.size
+        raise ValueError(
+            f"sequence parallelism: a sequence of {x.shape[SEQUENCE]} can't be cut evenly among "
+            f"{group.size} ranks; pick a multiple of {group.size}, or pad to {whole}"
+        )
 
 
 def own_slice(x: Array, group: Group, axis: int = SEQUENCE) -> Array:

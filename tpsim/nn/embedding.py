@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from tpsim.comm import Group, solo
 from tpsim.functional import linear, linear_grad_input, linear_grad_weight, widen
 from tpsim.nn.borders import enter, leave
+from tpsim.nn.cached import Cached
 from tpsim.nn.layer import Layer
 from tpsim.nn.parameter import SMALL_NORMAL, Init, Parameter, Piece, cut, replicated
 
@@ -118,9 +119,11 @@ class PositionEmbedding(Layer):
         rng = rng or np.random.default_rng(0)
         self.weight = Parameter((length, hidden), 0, [whole], init, rng, dtype)
 
-    def forward(self, x: Array) -> Array:
-        """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]."""
-        _check_hidden(self, x, self.weight)
+    def forward(self, x: Array, cached: Cached | None = None) -> Array:
+        """[b, s, h] → [b, s, h]; under sequence parallelism [b, s/t, h]. A cache says where x stands."""
+        check_hidden(self, x, self.weight)
+        if cached:
+            return x + self.weight.data[cached.positions]
         length, seq = self.weight.whole_shape[0], x.shape[1] * self.ranks
         if seq > length:
             raise ValueError(
@@ -193,7 +196,7 @@ class LMHead(Layer):
 
     def forward(self, x: Array) -> Array:
         """[b, s, h] → [b, s, V/t], padding included."""
-        _check_hidden(self, x, self.weight)
+        check_hidden(self, x, self.weight)
         whole = self.enter.forward(x)
         self.save(x=whole if self.keep_gathered else x)
         logits = linear(whole, self.weight.data.T)
@@ -251,6 +254,8 @@ def check_tokens(layer: Layer, tokens: Array, vocab: int, ignored: int | None = 
             f"{name}: got {tokens.dtype} of shape {tokens.shape}, and tokens are integers [batch, seq]; "
             "reshape or convert them"
         )
+    if not isinstance(tokens, np.ndarray):
+        return  # a dry run's tokens have no values
     wrong = (tokens < 0) | (tokens >= vocab)
     if ignored is not None:
         wrong &= tokens != ignored
@@ -261,7 +266,7 @@ def check_tokens(layer: Layer, tokens: Array, vocab: int, ignored: int | None = 
         )
 
 
-def _check_hidden(layer: Layer, x: Array, weight: Parameter) -> None:
+def check_hidden(layer: Layer, x: Array, weight: Parameter) -> None:
     """Raise ValueError unless `x` is [batch, seq, hidden] in the weight's dtype."""
     name, hidden, dtype = type(layer).__name__, weight.whole_shape[1], weight.data.dtype
     if x.ndim != 3 or x.shape[-1] != hidden or x.dtype != dtype:

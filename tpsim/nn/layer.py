@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tpsim.nn.parameter import Parameter
 from tpsim.nn.recompute import is_forgotten, is_rerun
-from tpsim.trace import Kind, ParameterRecord, Phase, Trace, current, scope
+from tpsim.trace import Kind, ParameterRecord, Phase, SavedTensor, Trace, current, scope
 
 Array = NDArray[Any]
 
@@ -71,7 +71,8 @@ class Layer:
             self._keep(name, array, "statistic")
 
     def _keep(self, name: str, array: Array, kind: Kind) -> None:
-        kept: dict[str, tuple[Array, Trace | None]] = self.__dict__.setdefault("_kept", {})
+        kept: dict[str, tuple[Array, Trace | None, SavedTensor | None]]
+        kept = self.__dict__.setdefault("_kept", {})
         if name in kept:
             self.take(name)  # a forward whose backward never came
         if is_forgotten():
@@ -79,9 +80,7 @@ class Layer:
         if is_rerun():
             kind = "recomputed"
         trace = current()
-        if trace is not None:
-            trace.save(name, array, kind)
-        kept[name] = (array, trace)
+        kept[name] = (array, trace, trace.save(name, array, kind) if trace is not None else None)
 
     def take(self, name: str) -> Array:
         """Return what `save` kept under `name`, and let it go."""
@@ -91,9 +90,9 @@ class Layer:
                 f"{type(self).__name__}.backward: nothing is saved as {name!r}; call forward before each "
                 "backward, and make layers inside main, so that each rank has its own"
             )
-        array, trace = kept.pop(name)
+        array, trace, record = kept.pop(name)
         if trace is not None:
-            trace.release(array)
+            trace.release(array, record)
         return array  # type: ignore[no-any-return]
 
     # -- parameters ---------------------------------------------------------------------------------

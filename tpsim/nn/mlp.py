@@ -11,7 +11,7 @@ from tpsim.comm import Group, solo
 from tpsim.functional import gelu, gelu_grad, gelu_tanh, gelu_tanh_grad, swiglu, swiglu_grad
 from tpsim.nn.checks import check_divides
 from tpsim.nn.layer import Layer
-from tpsim.nn.linear import ColumnParallelLinear, RowParallelLinear
+from tpsim.nn.overlap import Overlap, column_parallel, row_parallel
 from tpsim.nn.parameter import cut
 
 Array = NDArray[Any]
@@ -50,6 +50,8 @@ class MLP(Layer):
     activation : {"gelu_tanh", "gelu", "swiglu"}
         "swiglu" fuses the gate and the up projection into one weight [gate | up] of 2·ffn columns,
         each of the two cut by itself.
+    overlap : {"none", "dw", "decomposed"}
+        What communication is hidden behind GEMMs; see `overlap`.
 
     References
     ----------
@@ -67,6 +69,7 @@ class MLP(Layer):
         bias: bool = True,
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
+        overlap: Overlap = "none",
         rng: np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -79,7 +82,7 @@ class MLP(Layer):
         check_divides("MLP", "ffn", ffn, group)
         self.activation, self.activation_grad = ACTIVATIONS[activation]
         pieces = [cut(ffn, group)] * (2 if activation == "swiglu" else 1)
-        self.up = ColumnParallelLinear(
+        self.up = column_parallel(overlap)(
             hidden,
             ffn * len(pieces),
             group,
@@ -90,7 +93,7 @@ class MLP(Layer):
             rng=rng,
             dtype=dtype,
         )
-        self.down = RowParallelLinear(
+        self.down = row_parallel(overlap)(
             ffn, hidden, group, bias=bias, sequence_parallel=sequence_parallel, rng=rng, dtype=dtype
         )
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tpsim.comm import Group
+from tpsim.dry import ShapeArray, kernel, without_data
 from tpsim.functional import NARROW, widen
 
 Array = NDArray[Any]
@@ -91,7 +92,8 @@ class Parameter:
     pieces : sequence of Piece
         How; their sizes add up to `whole_shape[axis]`.
     init : callable
-        Draws the whole tensor; every rank draws the same one, and keeps its slice.
+        Draws the whole tensor; every rank draws the same one, and keeps its slice. In a dry run nothing
+        is drawn: `data` has a shape.
     rng : numpy.random.Generator
         In the same state on every rank.
     dtype : dtype
@@ -125,7 +127,8 @@ class Parameter:
         self.whole_shape = whole_shape
         self.axis = axis
         self.pieces = tuple(pieces)
-        self.data: Array = self.take(init(rng, whole_shape)).astype(dtype)
+        whole: Any = ShapeArray(whole_shape) if without_data() else init(rng, whole_shape)
+        self.data: Array = self.take(whole).astype(dtype)
         self.grad: Array | None = None
         self.summed = False
 
@@ -185,7 +188,7 @@ class Parameter:
                 "backward: the gradients of this step are summed over replicas already; call zero_grad first"
             )
         grad = widen(grad)
-        self.grad = grad if self.grad is None else self.grad + grad
+        self.grad = grad if self.grad is None else accumulate(self.grad, grad)
 
     def no_grad(self) -> Array:
         """Return a gradient of zeros, to be filled."""
@@ -196,6 +199,12 @@ class Parameter:
         self.grad, self.summed = None, False
 
 
+@kernel
+def accumulate(grad: Array, more: Array) -> Array:
+    """Return the sum of two backward passes' gradients."""
+    return grad + more
+
+
 def assemble(shards: Iterable[tuple[Parameter, Array]]) -> Array:
     """Return the whole tensor from every rank's (parameter, local array): the inverse of `take`."""
     shards = list(shards)
@@ -204,7 +213,8 @@ def assemble(shards: Iterable[tuple[Parameter, Array]]) -> Array:
 
 def put_together(whole_shape: tuple[int, ...], shards: Sequence[Placed]) -> Array:
     """Return the whole tensor from every rank's `Parameter.placed`, which can travel between processes."""
-    whole = np.empty_like(shards[0][0][1], shape=whole_shape)
+    some = next(part for placed in shards for _, part in placed)  # a shard may be empty
+    whole = np.empty_like(some, shape=whole_shape)
     for placed in shards:
         for where, part in placed:
             whole[where] = part

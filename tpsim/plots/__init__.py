@@ -6,5 +6,6 @@ Every function returns a `Figure` and touches no global state of matplotlib's: n
 from tpsim.plots.communication import communication
 from tpsim.plots.loss import loss
 from tpsim.plots.memory import memory
+from tpsim.plots.precision import precision
 
-__all__ = ["communication", "loss", "memory"]
+__all__ = ["communication", "loss", "memory", "precision"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,11 +16,21 @@ COLOURS = ("#0b3c5d", "#328cc1", "#d9b310", "#b85042", "#6b8e23", "#7a5195", "#e
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--", "oo")
 """Colours differ in lightness, and hatches tell areas apart where there is no colour at all."""
 
+GB = 1e9
+_LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", (0, (3, 1, 1, 1, 1, 1))))
+
 
 def look(position: int) -> dict[str, Any]:
     """Return how the bars or areas of the `position`-th kind look."""
     colour, hatch = COLOURS[position % len(COLOURS)], HATCHES[position % len(HATCHES)]
     return {"color": colour, "hatch": hatch, "edgecolor": "white"}
+
+
+def line(position: int) -> dict[str, Any]:
+    """Return how the `position`-th line looks."""
+    marker, dashes = _LINES[position % len(_LINES)]
+    colour = (COLOURS[0], COLOURS[3], COLOURS[1], COLOURS[4])[position % 4]
+    return {"color": colour, "marker": marker, "linestyle": dashes, "linewidth": 1.8, "markersize": 7}
 
 
 def new_figure(width: float = 9.0, height: float = 4.5) -> Figure:
@@ -41,3 +52,16 @@ def in_bytes(axes: Axes, largest: float) -> None:
     step = 2 ** math.ceil(math.log2(max(largest, 1) / 6))  # at most 6 of them
     axes.yaxis.set_major_locator(MultipleLocator(step))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value).replace(".0 ", " ")))
+
+
+def numbers_of_ranks(axes: Axes, ranks: Sequence[int], at: Sequence[float] | None = None) -> None:
+    """Label the x axis with numbers of ranks: evenly spaced, or at given places."""
+    axes.set_xticks(range(len(ranks)) if at is None else at, [str(t) for t in ranks])
+    axes.set_xlabel("ranks")
+
+
+def ranks_of(row: Mapping[str, Any]) -> str:
+    """Return the label of an estimate's row: its ranks, and the options that tell rows of a sweep apart."""
+    ranks = f"{row['tp']} × {row['dp']}" if row["tp"] > 1 and row["dp"] > 1 else str(row["ranks"])
+    options = ["SP"] * row["sequence_parallel"] + [row["recompute"]] * (row["recompute"] != "none")
+    return "\n".join([ranks, *options])

@@ -121,15 +121,25 @@ class RankReport:
     saved_bytes: int
 
 
-def on_rank(comm: Any, config: DemoConfig) -> RankReport:
-    """Run the block on one rank: the part of the demo that every rank executes."""
+def on_rank(comm: Any, config: DemoConfig, kernels: bool = False) -> RankReport:
+    """Run the block on one rank: the part of the demo that every rank executes.
+
+    With `kernels` the trace shows when each of them ran, and the block runs once before: else it would show
+    what is only paid the first time.
+    """
     group = Group(comm, config.algorithm, messages=True)  # sent and counted one by one
     block = config.block(group)
     block.load(config.weights())
     x, dy = config.inputs()
     if config.sequence_parallel:
         x, dy = own_slice(x, group).copy(), own_slice(dy, group).copy()
-    with Trace() as trace:
+    if kernels:
+        with Trace(kernels=True):
+            block.forward(x)
+            block.backward(dy)
+            sum_replica_gradients(block)
+        block.zero_grad()
+    with Trace(kernels=kernels) as trace:
         y = block.forward(x)
         saved_bytes = trace.saved_bytes
         dx = block.backward(dy)

@@ -36,6 +36,11 @@ class Sizes:
         `heads` is divisible by all t; the MLP is four times as wide.
     seed : int
         Of weights, x and dy.
+
+    Raises
+    ------
+    ValueError
+        If there is no such block.
     """
 
     batch: int = 2
@@ -43,6 +48,17 @@ class Sizes:
     hidden: int = 64
     heads: int = 8
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "seq", "hidden", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"precision: {name} {getattr(self, name)} is too few; pick 1 or more")
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"precision: hidden {self.hidden} is not divisible by {self.heads} heads; pick a multiple"
+            )
+        if self.seed < 0:
+            raise ValueError(f"precision: seed {self.seed} can't seed a generator; pick 0 or more")
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,22 @@ class Precision:
         """Return the errors of one device in this dtype."""
         return next(row for row in self.rows if row.dtype == dtype and row.ranks == 1)
 
+    def dtypes(self) -> list[str]:
+        """Return the dtypes, in the order in which they ran."""
+        return list(dict.fromkeys(row.dtype for row in self.rows))
+
+    def ranks(self) -> list[int]:
+        """Return the numbers of ranks above one."""
+        return sorted({row.ranks for row in self.rows} - {1})
+
+    def of(self, dtype: str, ranks: int, accumulate: str | None = None) -> list[Row]:
+        """Return the runs of so many ranks, one for each order of summing; by default, however summed."""
+        return [
+            row
+            for row in self.rows
+            if (row.dtype, row.ranks) == (dtype, ranks) and accumulate in (None, row.accumulate)
+        ]
+
     def growth(self, dtype: str) -> float:
         """Return how many times one device's error of y the largest one of several ranks is: near 1."""
         return max(row.y for row in self.rows if row.dtype == dtype) / self.one_device(dtype).y
@@ -117,8 +149,20 @@ def precision(
     sizes : Sizes, optional
     dtypes, ranks, algorithms, accumulate
         What to go through; one device, which sums nothing over ranks, is run once for each dtype.
+
+    Raises
+    ------
+    ValueError
+        If heads can't be cut among some of the ranks.
     """
     sizes = sizes or Sizes()
+    most = max(2, *ranks)
+    for t in (*ranks, most):
+        if t < 1 or sizes.heads % t:
+            raise ValueError(
+                f"precision: {sizes.heads} heads can't be cut evenly among {t} ranks; pick divisors of "
+                f"{sizes.heads}, or other heads"
+            )
     found = Precision(sizes)
     for dtype in dtypes:
         inputs = _inputs(sizes, dtype)
@@ -127,7 +171,6 @@ def precision(
         ways += [(t, name, how) for t in ranks if t > 1 for name in algorithms for how in accumulate]
         for way in ways:
             found.rows.append(_row(dtype, *way, _run(sizes, dtype, inputs, *way), truth))
-        most = max(2, *ranks)
         with planted(ZOO[BUG]):
             wrong = _run(sizes, dtype, inputs, most)
         found.buggy.append(_row(dtype, most, "ring", "storage", wrong, truth, BUG))

@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from tpsim.lab.clipping import clips_as_one_device
 from tpsim.lab.collectives import collectives, collectives_are_exact
 from tpsim.lab.costs import saves_what_papers_say, sequence_parallelism_sends_as_much
+from tpsim.lab.kv_heads import caches, kv_heads_are_counted_once
 from tpsim.lab.masking import dropouts, drops_the_same
 from tpsim.lab.properties import (
     check_layer,
@@ -25,6 +26,7 @@ from tpsim.lab.properties import (
     starts_as_one_device,
 )
 from tpsim.lab.refusals import is_refused, refusals
+from tpsim.lab.sampling import heads, pads_never_win
 from tpsim.lab.strategies import LAYERS, blocks, layers, paper_blocks
 from tpsim.lab.tolerance import Error
 from tpsim.lab.vocabulary import (
@@ -55,17 +57,19 @@ def _blocks_under_sp(ranks: Sequence[int]) -> SearchStrategy[Any]:
     return blocks(ranks=ranks, sequence_parallel=True)
 
 
-_SHARES = dict(zip(LAYERS, (0.06, 0.06, 0.04, 0.03, 0.1, 0.12, 0.12), strict=True))
+_SHARES = dict(zip(LAYERS, (0.06, 0.06, 0.04, 0.03, 0.08, 0.11, 0.12), strict=True))
 
 CHECKS = [
     Check("collectives are exact", 0.05, collectives, collectives_are_exact),
     *(Check(name, _SHARES[name], cases, check_layer) for name, cases in LAYERS.items()),
     Check("ranks start as one device", 0.05, layers, starts_as_one_device),
     Check("ranks equal one device", 0.03, layers, equals_one_device),
-    Check("gradients accumulate", 0.05, layers, gradients_accumulate),
+    Check("gradients accumulate", 0.04, layers, gradients_accumulate),
     Check("Embedding and LMHead", 0.05, ends, ends_equal_reference),
-    Check("cross-entropy", 0.08, losses, loss_equals_reference),
+    Check("pads never win", 0.02, heads, pads_never_win),
+    Check("cross-entropy", 0.06, losses, loss_equals_reference),
     Check("mean over valid tokens", 0.02, means, mean_is_over_valid_tokens),
+    Check("kv heads are counted once", 0.04, caches, kv_heads_are_counted_once),
     Check("dropout and recompute", 0.05, dropouts, drops_the_same),
     Check("clips as one device", 0.02, blocks, clips_as_one_device),
     Check("saved bytes are the papers'", 0.03, paper_blocks, saves_what_papers_say),

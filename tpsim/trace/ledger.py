@@ -8,16 +8,18 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from tpsim.trace.events import CollectiveEvent, Kind, ParameterRecord, SavedTensor
+from tpsim.trace.events import CollectiveEvent, KernelEvent, Kind, ParameterRecord, SavedTensor, StateRecord
 from tpsim.trace.scope import current_scope, reset_scope
 from tpsim.trace.storage import Storages
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+Record: TypeAlias = CollectiveEvent | KernelEvent | SavedTensor | ParameterRecord | StateRecord
 
 _current: ContextVar[Trace | None] = ContextVar("tpsim_trace", default=None)
 
@@ -30,14 +32,25 @@ class Trace:
 
     `table()` shows it; `tpsim.plots.communication` and `tpsim.plots.memory` draw one trace a rank.
 
+    Parameters
+    ----------
+    kernels : bool
+        Whether to record arithmetic too.
+
     Attributes
     ----------
     collectives : list of CollectiveEvent
         In the order in which this rank completed them.
+    kernels : list of KernelEvent
+        In order; empty unless `kernels=True` was asked for.
     saved : list of SavedTensor
         Every tensor kept for backward, in order.
     parameters : list of ParameterRecord
         Filled by `Layer.record_parameters`.
+    states : list of StateRecord
+        Filled by `Optimizer.record_state`.
+    saved_over_time : list of (int, int)
+        Place in the order, and `saved_bytes` from there on.
     began : float
         `time.perf_counter()` at its making; events' `start` counts from here.
     saved_bytes, peak_saved_bytes : int
@@ -57,12 +70,17 @@ class Trace:
     [[96], [96], [96], [96]]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kernels: bool = False) -> None:
+        self.records_kernels = kernels
         self.collectives: list[CollectiveEvent] = []
+        self.kernels: list[KernelEvent] = []
         self.saved: list[SavedTensor] = []
         self.parameters: list[ParameterRecord] = []
+        self.states: list[StateRecord] = []
+        self.saved_over_time: list[tuple[int, int]] = []
         self.peak_saved_bytes = 0
         self.began = time.perf_counter()
+        self._order = 0
         self._storages = Storages()
         self._tokens: list[Token[Trace | None]] = []  # one a `with` block that is entered
 
@@ -84,16 +102,28 @@ class Trace:
         # A trace travels between processes as its records; what is alive stays behind.
         return {**self.__dict__, "_storages": Storages(), "_tokens": []}
 
-    def save(self, name: str, array: NDArray[Any], kind: Kind) -> None:
+    def next(self) -> int:
+        """Return the next place in the order of things."""
+        self._order += 1
+        return self._order
+
+    def save(self, name: str, array: NDArray[Any], kind: Kind) -> SavedTensor:
         """A layer keeps `array` for backward."""
         nbytes = self._storages.add(array)
         self.peak_saved_bytes = max(self.peak_saved_bytes, self.saved_bytes)
         path = current_scope().path
-        self.saved.append(SavedTensor(path, name, array.shape, str(array.dtype), nbytes, kind))
+        record = SavedTensor(path, name, array.shape, str(array.dtype), nbytes, kind, self.next())
+        self.saved.append(record)
+        self.saved_over_time.append((record.born, self.saved_bytes))
+        return record
 
-    def release(self, array: NDArray[Any]) -> None:
-        """A layer lets a saved array go."""
+    def release(self, array: NDArray[Any], record: SavedTensor | None = None) -> None:
+        """A layer lets a saved array go; `record` is what `save` returned for it."""
+        order = self.next()
+        if record is not None:
+            record.died = order
         self._storages.remove(array)
+        self.saved_over_time.append((order, self.saved_bytes))
 
     # -- questions that demos, tests and plots ask ------------------------------------------------
 
@@ -123,8 +153,11 @@ class Trace:
         """Return the records as plain lists and dicts."""
         return {
             "collectives": [_plain(event) for event in self.collectives],
+            "kernels": [_plain(event) for event in self.kernels],
             "saved": [_plain(tensor) for tensor in self.saved],
             "parameters": [_plain(parameter) for parameter in self.parameters],
+            "states": [_plain(state) for state in self.states],
+            "saved_over_time": [list(point) for point in self.saved_over_time],
             "peak_saved_bytes": self.peak_saved_bytes,
         }
 
@@ -145,6 +178,6 @@ def isolate() -> None:
     reset_scope()
 
 
-def _plain(record: CollectiveEvent | SavedTensor | ParameterRecord) -> dict[str, Any]:
+def _plain(record: Record) -> dict[str, Any]:
     """Return a record as JSON has it: with lists for tuples."""
     return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(record).items()}

@@ -1,4 +1,8 @@
-"""Which memory an array keeps alive, so that a buffer and its views are charged once."""
+"""Which memory an array keeps alive, so that a buffer and its views are charged once.
+
+An array that has a shape and no data says by itself where it would lie: `array.memory()` is its storage,
+and from which byte of it to which.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,9 @@ class View(NamedTuple):
 class Buffer:
     """One buffer, and those views of it that are saved."""
 
-    def __init__(self, owner: NDArray[Any]) -> None:
+    def __init__(self, owner: Any) -> None:
         self.owner = weakref.ref(owner)
-        self.nbytes = owner.nbytes
+        self.nbytes: int = owner.nbytes
         self.views: Counter[View] = Counter()
 
     def charge(self) -> int:
@@ -50,7 +54,7 @@ class Storages:
         owner = _owner(array)
         address = _address(owner)
         buffer = self._buffers.get(address)
-        if buffer is not None and buffer.owner() is None and owner.base is None:
+        if buffer is not None and buffer.owner() is None and getattr(owner, "base", None) is None:
             self.nbytes -= buffer.charge()  # gone without a release; this is another one at its address
             buffer = None
         if buffer is None:
@@ -76,8 +80,10 @@ class Storages:
             del self._buffers[address]
 
 
-def _owner(array: NDArray[Any]) -> NDArray[Any]:
+def _owner(array: Any) -> Any:
     """Return the array that is the whole buffer of `array`: NumPy's own, or over a bytes object or a file."""
+    if hasattr(array, "memory"):
+        return array.memory()[0]
     while isinstance(array.base, np.ndarray):
         array = array.base
     base = array.base
@@ -93,10 +99,15 @@ def _owner(array: NDArray[Any]) -> NDArray[Any]:
         return array
 
 
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
+def _address(owner: Any) -> int:
+    if not isinstance(owner, np.ndarray):
+        return id(owner)
+    address: int = owner.__array_interface__["data"][0]
     return address
 
 
-def _view(array: NDArray[Any]) -> View:
+def _view(array: Any) -> View:
+    if hasattr(array, "memory"):
+        _, start, stop = array.memory()
+        return View(start, stop, array.nbytes)
     return View(*byte_bounds(array), array.nbytes)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tpsim.comm import Group, Handle
+from tpsim.models import LanguageModel
 from tpsim.nn import Layer, Parameter
 from tpsim.trace import scope
 
@@ -30,7 +31,7 @@ class GradientBuckets:
 
     Parameters
     ----------
-    model : Layer
+    model : LanguageModel
     group : Group
         The data-parallel group.
     nbytes : int
@@ -42,11 +43,16 @@ class GradientBuckets:
     section 3.2.
     """
 
-    def __init__(self, model: Layer, group: Group, nbytes: int = BUCKET_BYTES) -> None:
+    def __init__(self, model: LanguageModel, group: Group, nbytes: int = BUCKET_BYTES) -> None:
         self.group, self.nbytes = group, nbytes
+        self._blocks = model.blocks
         self._waiting = dict.fromkeys(model.parameters().values())  # in order, and quick to leave
         self._open: list[Parameter] = []
         self._begun: list[tuple[list[Parameter], Handle]] = []
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Take note of every block that is through with the backward inside the `with` block."""
+        return after_backward(self._blocks, self.ready)
 
     def ready(self, layer: Layer) -> None:
         """Take note that the gradients of a layer will not change any more."""

@@ -26,6 +26,7 @@ from tpsim.models import LanguageModel
 from tpsim.models.lazy import Tiled, said_of
 from tpsim.nn import Layer
 from tpsim.nn.parameter import Parameter
+from tpsim.train.fsdp import FullySharded
 from tpsim.train.shards import (
     PARAMETERS,
     Shards,
@@ -76,7 +77,7 @@ def save(
     model : Layer
     optimizer : Optimizer
     mesh : Mesh
-        The first rank of each data-parallel group writes.
+        The first rank of each data-parallel group writes, and of a fully sharded model every rank.
     meta : dict
         Anything that JSON can hold, such as the state of random generators; rank 0's is kept.
     keep : int
@@ -84,20 +85,26 @@ def save(
     """
     final = folder / f"step-{optimizer.steps:06d}"
     building = temporary(final)
-    first = mesh.dp.rank == 0
-    if first and mesh.tp.rank == 0:
+    sharded = isinstance(model, FullySharded)
+    first = mesh.dp.rank == mesh.tp.rank == 0
+    if first:
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob("step-*.tmp"):
             shutil.rmtree(unfinished)
         building.mkdir()
     mesh.tp.barrier()
-    if first:
-        shard = building / shard_name(mesh.tp.rank)
+    if sharded:
+        mesh.dp.barrier()
+    if sharded or mesh.dp.rank == 0:
+        shard = building / shard_name(mesh.dp.rank * mesh.tp.size + mesh.tp.rank)
         write_shard(shard, _arrays(model.parameters(), optimizer.state()))
         own = np.frombuffer(bytes.fromhex(digest(shard)), np.uint8)
-        digests = [row.tobytes().hex() for row in mesh.tp.all_gather(own[np.newaxis])]
-        if mesh.tp.rank == 0:
-            config = model.config.to_dict() if isinstance(model, LanguageModel) else None
+        rows = mesh.tp.all_gather(own[np.newaxis])
+        if sharded:
+            rows = mesh.dp.all_gather(rows)
+        if first:
+            digests = [row.tobytes().hex() for row in rows]
+            config = model.config.to_dict() if isinstance(model, LanguageModel | FullySharded) else None
             write_manifest(building, digests, step=optimizer.steps, config=config, meta=meta)
             put(building, final)
             _keep_until(final, keep)
@@ -264,7 +271,7 @@ def taken_by(
 
 
 def _check_config(model: Layer, saved: dict[str, Any] | None) -> None:
-    if not isinstance(model, LanguageModel) or saved is None:
+    if not isinstance(model, LanguageModel | FullySharded) or saved is None:
         return
     own = model.config.to_dict()
     differs = [

@@ -10,10 +10,10 @@ from tpsim.comm import Group
 from tpsim.nn import Layer
 
 
-def global_norm(model: Layer, group: Group) -> float:
+def global_norm(model: Layer, group: Group, shards: Group | None = None) -> float:
     """Return √(Σ g²) over every entry of the whole gradients: the same number on every rank.
 
-    One all-reduce of one number. A slice that several ranks hold is counted by the first of them: the
+    One all-reduce of one number, or two. A slice that several ranks hold is counted by the first of them: the
     all-reduce would otherwise count it once for each. What a rank holds alone it counts itself, and
     padding nobody, as it is no part of the whole.
 
@@ -23,6 +23,8 @@ def global_norm(model: Layer, group: Group) -> float:
         After `sum_replica_gradients`.
     group : Group
         The tensor-parallel group.
+    shards : Group, optional
+        The group over which the model is fully sharded.
 
     References
     ----------
@@ -35,17 +37,18 @@ def global_norm(model: Layer, group: Group) -> float:
         for piece, part in zip(parameter.pieces, parameter.parts_of(parameter.grad), strict=True):
             if piece.replicas is None or piece.replicas.rank == 0:
                 squares += float(np.square(part, dtype=np.float64).sum())
-    return math.sqrt(group.all_reduce(np.array([squares]))[0])
+    total = group.all_reduce(np.array([squares]))
+    return math.sqrt((total if shards is None else shards.all_reduce(total))[0])
 
 
-def clip(model: Layer, group: Group, max_norm: float) -> float:
+def clip(model: Layer, group: Group, max_norm: float, shards: Group | None = None) -> float:
     """Scale all gradients so that their global norm is at most `max_norm`; return what it was.
 
     References
     ----------
     Pascanu et al. (2013), "On the difficulty of training recurrent neural networks", algorithm 1.
     """
-    norm = global_norm(model, group)
+    norm = global_norm(model, group, shards)
     factor = min(1.0, max_norm / (norm + 1e-6))
     if factor < 1:
         for parameter in model.parameters().values():

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tpsim.dry import kernel
 from tpsim.nn import Layer
+from tpsim.trace import StateRecord, current
 
 Array = NDArray[Any]
 State = dict[str, dict[str, Array]]
@@ -36,7 +38,9 @@ class Optimizer:
     Attributes
     ----------
     steps : int
-        How many were taken; a checkpoint puts it back, with `load_state`.
+        How many there were; a checkpoint puts it back, with `load_state`.
+    left_out : int
+        How many of them changed nothing.
 
     References
     ----------
@@ -44,7 +48,7 @@ class Optimizer:
     """
 
     def __init__(self, model: Layer, kinds: tuple[str, ...] = ()) -> None:
-        self.steps = 0
+        self.steps = self.left_out = 0
         self._parameters = model.parameters()
         narrow = {n: p.data for n, p in self._parameters.items() if p.data.dtype.type not in _FULL}
         self._masters = {name: data.astype(np.float32) for name, data in narrow.items()}
@@ -65,6 +69,11 @@ class Optimizer:
             if weight is not parameter.data:
                 parameter.data[...] = weight
 
+    def leave_out(self) -> None:
+        """Count a step, and change nothing: its gradients are not to be trusted."""
+        self.steps += 1
+        self.left_out += 1
+
     def _update(self, weight: Array, grad: Array, lr: float, matrix: bool, **state: Array) -> None:
         """Change one weight and its state in place."""
         raise NotImplementedError
@@ -76,6 +85,16 @@ class Optimizer:
     def state(self) -> State:
         """Return the arrays themselves, no copies."""
         return self._state | ({"master": self._masters} if self._masters else {})
+
+    def record_state(self) -> None:
+        """Write every array of the state into the current trace."""
+        trace = current()
+        if trace is None:
+            return
+        for kind, arrays in self.state().items():
+            for name, array in arrays.items():
+                record = StateRecord(name, kind, array.shape, str(array.dtype), array.nbytes)
+                trace.states.append(record)
 
     def load_state(self, state: Mapping[str, Mapping[str, Array]]) -> None:
         """Take over a state like the one that `state` returns.
@@ -127,24 +146,53 @@ class AdamW(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def _update(self, weight: Array, grad: Array, lr: float, matrix: bool, **state: Array) -> None:
-        m, v = state["m"], state["v"]
-        beta1, beta2 = self.betas
-        scratch = grad * (1 - beta1)
-        m *= beta1
-        m += scratch
-        np.multiply(grad, grad, out=scratch)
-        scratch *= 1 - beta2
-        v *= beta2
-        v += scratch
+        decay = self.weight_decay if matrix else 0.0
+        step = self.steps - self.left_out
+        adamw(
+            weight,
+            grad,
+            state["m"],
+            state["v"],
+            lr=lr,
+            betas=self.betas,
+            eps=self.eps,
+            decay=decay,
+            step=step,
+        )
 
-        np.sqrt(v, out=scratch)
-        scratch /= (1 - beta2**self.steps) ** 0.5
-        scratch += self.eps
-        np.divide(m, scratch, out=scratch)
-        scratch *= lr / (1 - beta1**self.steps)
-        if matrix:
-            weight *= 1 - lr * self.weight_decay
-        weight -= scratch
+
+@kernel
+def adamw(
+    weight: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
+    step: int,
+) -> tuple[Array, Array, Array]:
+    """Take the `step`-th step of AdamW, in place; return weight, m and v."""
+    beta1, beta2 = betas
+    scratch = grad * (1 - beta1)
+    m *= beta1
+    m += scratch
+    np.multiply(grad, grad, out=scratch)
+    scratch *= 1 - beta2
+    v *= beta2
+    v += scratch
+
+    np.sqrt(v, out=scratch)
+    scratch /= (1 - beta2**step) ** 0.5
+    scratch += eps
+    np.divide(m, scratch, out=scratch)
+    scratch *= lr / (1 - beta1**step)
+    if decay:
+        weight *= 1 - lr * decay
+    weight -= scratch
+    return weight, m, v
 
 
 class SGD(Optimizer):

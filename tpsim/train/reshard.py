@@ -86,6 +86,7 @@ def reshard(source: Path, target: Path, tp: int) -> Path:
             },
         )
         digests.append(digest(shard))
-    write_manifest(building, digests, **{name: manifest[name] for name in ("step", "config", "meta")})
+    meta = manifest["meta"] | ({"tp": tp} if "tp" in manifest["meta"] else {})
+    write_manifest(building, digests, step=manifest["step"], config=manifest["config"], meta=meta)
     put(building, final)
     return final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,8 +18,10 @@ from tpsim.nn import count_valid, mean_over_valid, sum_replica_gradients
 from tpsim.nn.masks import drawing
 from tpsim.nn.recompute import forgetting
 from tpsim.trace import Trace
-from tpsim.train.buckets import BUCKET_BYTES, GradientBuckets, after_backward
+from tpsim.train.buckets import BUCKET_BYTES, GradientBuckets
 from tpsim.train.clip import clip
+from tpsim.train.fsdp import FullySharded
+from tpsim.train.loss_scale import LossScale
 from tpsim.train.optimizer import Optimizer
 
 Array = NDArray[Any]
@@ -37,12 +40,15 @@ class StepResult:
     seconds, seconds_in_collectives : float
         Of this rank. Waiting for others counts as the collective's, and so does what a non-blocking one
         overlaps with.
+    left_out : bool
+        Whether gradients overflowed, so that no weight was changed.
     """
 
     loss: float
     grad_norm: float
     seconds: float
     seconds_in_collectives: float
+    left_out: bool = False
 
 
 def own_samples(batch: int, mesh: Mesh) -> range:
@@ -57,7 +63,7 @@ def own_samples(batch: int, mesh: Mesh) -> range:
 
 
 def gradients(
-    model: LanguageModel,
+    model: LanguageModel | FullySharded,
     mesh: Mesh,
     tokens: Array,
     targets: Array,
@@ -67,6 +73,7 @@ def gradients(
     step: int,
     microbatches: int = 1,
     nbytes: int = BUCKET_BYTES,
+    scale: float = 1.0,
 ) -> float:
     """Fill in the gradient of the mean loss over the whole batch; return that mean.
 
@@ -76,7 +83,7 @@ def gradients(
 
     Parameters
     ----------
-    model : LanguageModel
+    model : LanguageModel or FullySharded
     mesh : Mesh
     tokens, targets : array
         Integers [b, s]: this data-parallel rank's part of the batch.
@@ -88,6 +95,8 @@ def gradients(
         Run b / microbatches sequences at a time: less memory, the same gradient.
     nbytes : int
         Of a bucket of gradients that data-parallel ranks sum.
+    scale : float
+        Multiplies the gradients, not the mean.
     """
     if len(tokens) % microbatches:
         raise ValueError(
@@ -97,24 +106,26 @@ def gradients(
     model.zero_grad()
     ignored = model.loss.ignore_index
     count = int(mesh.dp.all_reduce(np.array([count_valid(targets, ignored)]))[0])
-    buckets = GradientBuckets(model, mesh.dp, nbytes)
+    buckets = None  # a fully sharded model sums in its backward
+    if mesh.dp.size > 1 and isinstance(model, LanguageModel):
+        buckets = GradientBuckets(model, mesh.dp, nbytes)
     mean = 0.0
     for number, places in enumerate(np.split(np.arange(len(tokens)), microbatches), start=1):
         with drawing(seed, step, [samples[i] for i in places]), ExitStack() as while_backward:
             loss = model.forward(tokens[places], targets[places])
             share, dloss = mean_over_valid(loss, targets[places], count, ignored)
             mean += float(share)
-            if number == microbatches and mesh.dp.size > 1:  # then gradients are whole
-                while_backward.enter_context(after_backward(model.blocks, buckets.ready))
-            model.backward(dloss)
-    if mesh.dp.size > 1:
+            if buckets and number == microbatches:  # then gradients are whole
+                while_backward.enter_context(buckets.filling())
+            model.backward(dloss * scale)
+    if buckets:
         buckets.finish()
     sum_replica_gradients(model)
     return float(mesh.dp.all_reduce(np.array([mean]))[0])
 
 
 def train_step(
-    model: LanguageModel,
+    model: LanguageModel | FullySharded,
     optimizer: Optimizer,
     mesh: Mesh,
     windows: Array,
@@ -125,10 +136,17 @@ def train_step(
     step: int,
     microbatches: int = 1,
     max_norm: float = 1.0,
+    loss_scale: LossScale | None = None,
+    trace: Trace | None = None,
 ) -> StepResult:
-    """Take one step; `windows`, [b, s + 1], hold this rank's inputs and, one further on, its targets."""
+    """Take one step; `windows`, [b, s + 1], hold this rank's inputs and, one further on, its targets.
+
+    With a loss scale, a step whose gradients overflow is left out, on all ranks. `trace` is what to record it
+    into, if somebody wants to look at it.
+    """
     began = time.perf_counter()
-    with Trace() as trace:
+    quiet: dict[str, Any] = {"over": "ignore", "invalid": "ignore"} if loss_scale else {}
+    with trace or Trace() as trace, np.errstate(**quiet):
         loss = gradients(
             model,
             mesh,
@@ -138,19 +156,29 @@ def train_step(
             seed=seed,
             step=step,
             microbatches=microbatches,
+            scale=loss_scale.scale if loss_scale else 1.0,
         )
-        norm = clip(model, mesh.tp, max_norm)
-        optimizer.step(lr)
+        if loss_scale:
+            loss_scale.unscale(model)
+        norm = clip(model, mesh.tp, max_norm, model.group if isinstance(model, FullySharded) else None)
+        left_out = False
+        if loss_scale:  # all ranks have this norm, and it is finite only if all their gradients are
+            left_out = not math.isfinite(norm)
+            loss_scale.update(finite=not left_out)
+        if left_out:
+            optimizer.leave_out()
+        else:
+            optimizer.step(lr)
     waited = sum(event.seconds for event in trace.collectives)
-    return StepResult(loss, norm, time.perf_counter() - began, waited)
+    return StepResult(loss, norm, time.perf_counter() - began, waited, left_out)
 
 
-def held_out_loss(model: LanguageModel, mesh: Mesh, windows: Array, batch: int) -> float:
+def held_out_loss(model: LanguageModel | FullySharded, mesh: Mesh, windows: Array, batch: int) -> float:
     """Return the mean loss over whole windows [n, s + 1], shared by the data-parallel ranks."""
     own = windows[mesh.dp.rank :: mesh.dp.size]
     total = 0.0
-    for start in range(0, len(own), batch):
-        some = own[start : start + batch]
+    for start in range(0, len(windows[:: mesh.dp.size]), batch):
+        some = own[start : start + batch]  # perhaps none, but sharded ranks must run as often as the others
         with forgetting():  # no backward comes
             total += float(model.forward(some[:, :-1], some[:, 1:]).sum(dtype=np.float64))
     return float(mesh.dp.all_reduce(np.array([total]))[0]) / windows[:, 1:].size

@@ -7,9 +7,11 @@ from tpsim.lab.zoo import (
     borders,
     collectives,
     fused_weights,
+    kv_heads,
     loss,
     masks,
     norms,
+    padding,
     replica_sums,
     residual,
     row_bias,
@@ -32,8 +34,10 @@ _CAGES = [
     uneven,
     collectives,
     loss,
+    padding,
     masks,
     norms,
+    kv_heads,
     scale,
 ]
 

@@ -13,11 +13,12 @@ from tpsim.lab.strategies import layers
 from tpsim.lab.zoo.bug import Bug
 
 
-def norm_with_copies(model: nn.Layer, group: Group) -> float:
+def norm_with_copies(model: nn.Layer, group: Group, shards: Group | None = None) -> float:
     """Add the squares of all that each rank has: weights are cut, so nothing is there twice. (Norms are.)"""
     gradients = [p.grad for p in model.parameters().values() if p.grad is not None]
     squares = sum(float(np.square(grad, dtype=np.float64).sum()) for grad in gradients)
-    return math.sqrt(group.all_reduce(np.array([squares]))[0])
+    total = group.all_reduce(np.array([squares]))
+    return math.sqrt((total if shards is None else shards.all_reduce(total))[0])
 
 
 BUGS = [

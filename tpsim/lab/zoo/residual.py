@@ -8,6 +8,7 @@ from tpsim import nn
 from tpsim.lab.properties import equals_reference
 from tpsim.lab.strategies import blocks
 from tpsim.lab.zoo.bug import Bug
+from tpsim.nn.cached import Cached
 from tpsim.nn.layer import Array
 
 
@@ -30,13 +31,13 @@ class FusedResiduals(nn.TransformerBlock):
             if isinstance(linear.leave, nn.ReduceFromRegion):
                 linear.leave = ReduceWithResidual(linear.leave.group)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, cached: Cached | None = None) -> Array:
         """[b, s, h] → [b, s, h]."""
         fused = self.attention.out.leave, self.mlp.down.leave
         if not all(isinstance(border, ReduceWithResidual) for border in fused):
-            return super().forward(x)
+            return super().forward(x, cached)
         fused[0].residual = x  # type: ignore[attr-defined]
-        x = self.attention.forward(self.norm1.forward(x))
+        x = self.attention.forward(self.norm1.forward(x), cached)
         fused[1].residual = x  # type: ignore[attr-defined]
         return self.mlp.forward(self.norm2.forward(x))
 
