@@ -20,7 +20,7 @@ from tpsim.cli import main
 from tpsim.comm import Mesh
 from tpsim.comm.mpi import find_mpiexec
 from tpsim.models import LanguageModel
-from tpsim.train import AdamW, LossScale, checkpoint, loop
+from tpsim.train import AdamW, LossScale, checkpoint, loop, resumed
 from tpsim.train.reshard import reshard
 
 SMALL = ["--steps", "3", "--batch", "4", "--seq", "16"]
@@ -148,19 +148,28 @@ def copied(stopped: Path, tmp_path: Path) -> Path:
         ("--seq 32", "seq 32 was asked for, and the run was saved with 16"),
         ("--dropout 0.1", "dropout 0.1 was asked for, and the run was saved with 0.0"),
         ("--dtype float64", "dtype float64 was asked for, and the run was saved with float32"),
-        ("--text other.txt", "text other.txt with checksum"),
+        ("--text begins.txt", "text begins.txt with checksum"),
+        ("--text ends.txt", "text ends.txt with checksum"),
         ("--batch 4 --microbatches 3", "a batch of 4 can't be shared evenly"),
         ("--ranks 3", "can't be cut evenly among 3 ranks"),
     ],
 )
 def test_what_would_be_another_run_is_refused(copied: Path, options: str, sentence: str) -> None:
-    (copied / "other.txt").write_text((copied / "text.txt").read_text().replace("fox", "cat"))
+    text = (copied / "text.txt").read_text()
+    (copied / "begins.txt").write_text(text.replace("fox", "cat", 1))
+    (copied / "ends.txt").write_text("cat".join(text.rsplit("fox", 1)))
     before = sorted(path for path in copied.rglob("*") if path.is_file())
     done = here(copied, "--resume", "run", *options.split())
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert sorted(path for path in copied.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize(("name", "saved"), [("weight_decay", 0.1), ("max_norm", 1.0)])
+def test_what_only_python_can_set_is_refused_too(stopped: Path, name: str, saved: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} 0.5 was asked for, and the run was saved with {saved}"):
+        resumed(stopped / "run", text=str(stopped / "text.txt"), **{name: 0.5})
 
 
 def test_a_text_that_is_gone_is_asked_for_and_may_lie_elsewhere(copied: Path) -> None:
@@ -258,6 +267,7 @@ def test_train_has_the_same_bits_in_both_worlds(tmp_path: Path, text: str) -> No
         ("--out /dev/null/x", "out /dev/null/x can't be written to"),
         ("--seq 129", "longer than the 128 positions"),
         ("--dtype half", "dtype 'half' is not known here"),
+        ("--lr inf", "lr inf learns nothing; pick a positive number"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_exit_code_2(

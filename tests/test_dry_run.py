@@ -1,5 +1,6 @@
 """A dry run records what a real run records: collectives, saved tensors, kernels, parameters."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tpsim.comm import Group, dry_group, run
+from tpsim.comm.algorithms import ALGORITHMS
 from tpsim.dry import ShapeArray, shapes_only
 from tpsim.models import LanguageModel, ModelConfig
 from tpsim.models.config import gpt, llama
@@ -16,7 +18,14 @@ from tpsim.nn.masks import drawing
 from tpsim.trace import Trace
 
 CLOCK = ("start", "seconds")
-LAYERS_OWN = ("collectives", "saved", "saved_over_time", "parameters")
+OPERATIONS: dict[str, Callable[[Group, Any], Any]] = {
+    "all_reduce": lambda group, x: group.all_reduce(x),
+    "all_gather": lambda group, x: group.all_gather(x, 1),
+    "reduce_scatter": lambda group, x: group.reduce_scatter(x),
+    "broadcast": lambda group, x: group.broadcast(x, group.size - 1),
+    "all_to_all": lambda group, x: group.all_to_all(x, 0, 1),
+    "barrier": lambda group, x: group.barrier(),
+}
 
 
 @st.composite
@@ -104,6 +113,36 @@ def test_a_dry_run_records_what_a_real_run_records(
         assert trace.peak_saved_bytes == want.peak_saved_bytes
         marked = {event.name for event in want.kernels}
         assert [_size(e) for e in trace.kernels if e.name in marked] == [_size(e) for e in want.kernels]
+
+
+@given(
+    st.sampled_from([*ALGORITHMS, "mpi"]),
+    st.sampled_from(sorted(OPERATIONS)),
+    st.integers(1, 8),
+    st.lists(st.integers(0, 5), min_size=2, max_size=3),
+    st.sampled_from(["float64", "float32", "bfloat16", "int8"]),
+    st.sampled_from(["storage", "float32"]),
+)
+def test_every_collective_returns_and_sends_what_a_real_one_does(
+    algorithm: str, operation: str, ranks: int, shape: list[int], dtype: str, accumulate: Any
+) -> None:
+    shape[0] *= ranks
+
+    def call(group: Group, x: Any) -> Any:
+        with Trace() as trace:
+            y = OPERATIONS[operation](group, x)
+        return (
+            getattr(y, "shape", None),
+            getattr(y, "dtype", None),
+            without_clock(trace.to_dict()["collectives"]),
+        )
+
+    def real(comm: Any) -> Any:
+        return call(Group(comm, algorithm, accumulate=accumulate), np.zeros(shape, dtype))
+
+    for rank, want in enumerate(run(real, ranks)):
+        group = dry_group(ranks, rank, algorithm=algorithm, accumulate=accumulate)
+        assert call(group, ShapeArray(tuple(shape), dtype)) == want
 
 
 def _size(event: Any) -> tuple[Any, ...]:

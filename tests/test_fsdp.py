@@ -457,6 +457,27 @@ def test_dropped_parameters_say_so_when_they_are_used(use: str) -> None:
     run(main, 2)
 
 
+def test_what_is_no_language_model_is_refused() -> None:
+    for model in (nn.MLP(8, 32), FullySharded(Case().model(None), solo())):
+        wrong: Any = model
+        with pytest.raises(TypeError, match=f"a {type(model).__name__} is not a LanguageModel, .*; pass"):
+            FullySharded(wrong, solo())
+
+
+def test_an_optimizer_of_the_model_that_was_sharded_is_refused() -> None:
+    case = Case()
+
+    def main(comm: Any) -> None:
+        model = case.model(None)
+        optimizer = SGD(model)  # and the shards are not yet there
+        sharded = FullySharded(model, Group(comm))
+        sharded.backward(np.ones_like(sharded.forward(*case.data())))
+        with pytest.raises(RuntimeError, match=r"no parameter has a gradient.*not of the model inside"):
+            optimizer.step(0.1)
+
+    run(main, 2)
+
+
 def test_gathered_shows_the_whole_for_a_while() -> None:
     def main(comm: Any) -> None:
         case = Case(LLAMA, tp=2)
@@ -486,6 +507,70 @@ def test_what_a_forward_without_backward_kept_is_gathered_anew() -> None:
     plain.load(nothing)
     for loss in run(main, 2):
         np.testing.assert_array_equal(loss, plain.forward(tokens, targets))
+
+
+def test_gathered_shows_the_weights_of_now_and_not_those_that_a_forward_kept() -> None:
+    case = Case(keep_after_forward=True)
+    nothing = {name: 0 * weight for name, weight in case.weights().items()}
+
+    def main(comm: Any) -> bool:
+        model = case.sharded(Mesh(comm, 1))
+        model.forward(*case.data())
+        model.load(nothing)
+        with model.gathered() as whole:
+            return any(parameter.data.any() for parameter in whole.parameters().values())
+
+    assert run(main, 2) == [False, False]
+
+
+def test_what_a_failed_forward_had_begun_to_gather_is_gathered_anew() -> None:
+    case = Case()
+    tokens, targets = case.data()
+    plain = case.model(None)
+    other = {name: 2 * weight for name, weight in case.weights().items()}
+
+    def main(comm: Any) -> Array:
+        model = case.sharded(Mesh(comm, 1))
+        with pytest.raises(ValueError, match="is not in a vocabulary"):
+            model.forward(tokens + case.config.vocab, targets)
+        model.load(other)
+        return model.forward(tokens, targets)
+
+    plain.load(other)
+    for loss in run(main, 2):
+        np.testing.assert_array_equal(loss, plain.forward(tokens, targets))
+
+
+@pytest.mark.parametrize("config", [GPT, LLAMA], ids=["tied", "untied"])
+def test_every_gather_but_the_first_and_every_sum_but_the_last_hides_behind_a_unit(
+    config: ModelConfig,
+) -> None:
+    case = Case(config)
+
+    def main(comm: Any) -> Trace:
+        model = case.sharded(Mesh(comm, 1))
+        with Trace(kernels=True) as trace:
+            loss = model.forward(*case.data())
+            model.backward(np.ones_like(loss))
+        return trace
+
+    trace = run(main, case.dp)[0]
+    work = [*(kernel.order for kernel in trace.kernels), *(order for order, _ in trace.saved_over_time)]
+    events = trace.select(layer="fully_sharded")
+    seen = {
+        (operation, phase): [
+            any(event.begun < order < event.order for order in work)
+            for event in sorted(events, key=lambda event: event.begun)
+            if (event.operation, event.phase) == (operation, phase)
+        ]
+        for operation, phase in {(event.operation, event.phase) for event in events}
+    }
+    units = len(unit_sizes(case))
+    assert seen == {
+        ("all_gather", "forward"): [False] + [True] * (units - 1),
+        ("all_gather", "backward"): [False] + [True] * (units - 1),
+        ("reduce_scatter", "backward"): [True] * (units - 1) + [False],
+    }
 
 
 def test_a_forward_of_which_no_backward_comes_keeps_nothing() -> None:
@@ -568,14 +653,15 @@ def test_a_shard_refuses_another_whole() -> None:
 # --- checkpoints, and under mpiexec -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 @pytest.mark.parametrize(
     ("first", "then"), [((3, 2), (1, 1)), ((1, 1), (2, 2)), ((3, 1), (2, 4)), ((2, 2), None)]
 )
 def test_checkpoints_fit_any_other_cut(
-    tmp_path: Path, first: tuple[int, int], then: tuple[int, int] | None
+    tmp_path: Path, first: tuple[int, int], then: tuple[int, int] | None, dtype: str
 ) -> None:
-    """Saved on (dp, tp), and loaded on others, sharded or (None) not."""
-    base = Case(LLAMA, batch=6)
+    """Saved on (dp, tp), and loaded on others, sharded or (None) not; masters with all their digits."""
+    base = Case(LLAMA, batch=6, dtype=dtype)
     saved = replace(base, dp=first[0], tp=first[1])
     loaded = replace(base, dp=then[0], tp=then[1]) if then else replace(base, dp=1, tp=4)
 

@@ -31,7 +31,7 @@ from tpsim.models import LanguageModel
 from tpsim.nn import overlap_decomposed, overlap_dw
 from tpsim.nn.layer import Array
 from tpsim.nn.overlap import Overlap, column_parallel, lm_head, row_parallel
-from tpsim.nn.polling import cut_into
+from tpsim.nn.polling import cut_into, polling
 from tpsim.trace import CollectiveEvent, Trace
 
 # -- cases with the option -----------------------------------------------------------------------------------
@@ -367,6 +367,43 @@ def test_an_overlapped_model_equals_the_plain_one(
     for ran, plain in zip(run(main, 4, overlap), run(main, 4, "none"), strict=True):
         assert_close(ran, plain)
         assert ran.bytes_sent() == plain.bytes_sent()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "sequence_parallel"), [("dw", False), ("dw", True), ("decomposed", True)]
+)
+def test_padding_gets_no_gradient_from_an_overlapped_head(overlap: Overlap, sequence_parallel: bool) -> None:
+    """5 words on 4 ranks, two rows on each: the third has one row of padding, and the last one two."""
+    rng = np.random.default_rng(4)
+    x, dy = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 8))
+
+    def main(comm: Any) -> Array:
+        group = Group(comm)
+        head = lm_head(overlap)(5, 3, group, sequence_parallel=sequence_parallel, dtype=np.float64)
+        head.forward(part(x, "sequence" if sequence_parallel else "whole", comm))
+        head.backward(dy[..., 2 * group.rank : 2 * group.rank + 2])
+        assert head.weight.grad is not None
+        return head.weight.grad
+
+    dweight = np.concatenate(run(main, 4))
+    np.testing.assert_allclose(dweight[:5], np.einsum("bsv,bsh->vh", dy, x)[:5], rtol=1e-12, atol=1e-12)
+    assert not dweight[5:].any()
+
+
+def test_what_is_under_way_is_pushed_on_after_each_piece() -> None:
+    asked: list[slice] = []
+    done: list[slice] = []
+
+    class Noted:
+        def test(self) -> bool:
+            asked.append(done[-1])
+            return False
+
+    handle: Any = Noted()
+    with cut_into(3):
+        for piece in polling(7, handle, None):
+            done.append(piece)
+    assert done == asked == [slice(0, 3), slice(3, 6), slice(6, 7)]
 
 
 @pytest.mark.parametrize("overlap", ["dw", "decomposed"])

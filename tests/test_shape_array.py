@@ -1,5 +1,6 @@
 """Arrays without data do what NumPy does: every expression has NumPy's shape, dtype, layout, or error."""
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.lib.array_utils import byte_bounds
 
 from tpsim import functional as F
-from tpsim.dry import ShapeArray
+from tpsim.dry import ShapeArray, kernel
 from tpsim.trace import Trace
 
 
@@ -69,6 +70,15 @@ def test_every_expression_has_numpys_shape_dtype_layout_and_errors(data: st.Data
             assert shared(other, dry) == shared(one, reals)
             reals.append(one)
             dry.append(other)
+
+
+@pytest.mark.parametrize("number", [2, -3, np.intp(2), np.array(2), np.array([2]), -2], ids=repr)
+def test_whole_numbers_must_exist_though_arrays_beside_them_choose_nothing(number: Any) -> None:
+    def choose(arrays: Sequence[Any]) -> Any:
+        return arrays[0][np.zeros((0, 1), np.intp), number]
+
+    found, expected = outcome(choose, [ShapeArray((3, 2))]), outcome(choose, [np.ones((3, 2))])
+    assert described(found) == described(expected)
 
 
 @given(st.data(), shapes, dtypes)
@@ -261,6 +271,43 @@ def test_chosen_entries_are_all_that_is_read_or_written() -> None:
     assert recorded(lambda: table[rows]) == [("getitem", 0, gathered + 24, gathered)]
     assert recorded(lambda: table.__setitem__(rows, 0)) == [("setitem", 0, 24, gathered)]
     assert recorded(lambda: table.__setitem__(slice(5), 0)) == [("setitem", 0, 0, 4 * 5 * 8)]
+
+
+def test_a_real_runs_kernel_takes_numpy_scalars_and_lists() -> None:
+    q = np.ones((1, 2, 3, 4))
+
+    @kernel
+    def total(parts: list[Any], axes: list[int]) -> Any:
+        return (parts[0] + parts[1]).transpose(axes)
+
+    with Trace(kernels=True) as trace:
+        F.attention_probabilities(q, q, causal=True, scale=1 / np.sqrt(4))
+        total([q, q], [0, 2, 1, 3])
+    scores, added = trace.kernels
+    assert scores.matmul_flops == 2 * (2 * 3 * 3 * 4)
+    assert (added.flops, added.inputs, added.outputs) == (24, (q.shape, q.shape), ((1, 3, 2, 4),))
+
+
+@pytest.mark.parametrize("make", [np.ones, ShapeArray])
+def test_what_a_kernel_writes_into_is_not_read(make: Any) -> None:
+    x, out = make((3, 5), "float32"), make((3, 5), "float32")
+    with Trace(kernels=True) as trace:
+        F.softmax(x, out=out)
+    assert [(k.inputs, k.bytes_read, k.bytes_written) for k in trace.kernels] == [(((3, 5),), 60, 60)]
+
+
+@pytest.mark.parametrize("number", [1j, math.nan, 300, -1, True])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float32"])
+def test_numbers_that_a_dtype_cannot_hold_are_numpys_errors(number: Any, dtype: str) -> None:
+    def assign(arrays: Sequence[Any]) -> None:
+        arrays[0][:2] = number
+
+    def put(arrays: Sequence[Any]) -> None:
+        np.put_along_axis(arrays[0], np.zeros((1,), np.intp), number, axis=0)
+
+    for write in (assign, put):
+        found, expected = outcome(write, [ShapeArray((3,), dtype)]), outcome(write, [np.ones(3, dtype)])
+        assert described(found) == described(expected)
 
 
 def test_an_update_of_a_part_in_place_is_not_copied_back() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mpi_jobs import SCRIPTS, mpiexec, needs_mpi
 
 from tpsim import models, reference, run
@@ -16,9 +18,10 @@ from tpsim.functional import Array
 from tpsim.models import LanguageModel
 from tpsim.nn.masks import Draw, keep_mask
 from tpsim.nn.recompute import forgetting
+from tpsim.trace import CollectiveEvent
 from tpsim.train import AdamW, Metrics, TrainConfig, read, train, train_step, warmup_cosine
 from tpsim.train.data import Corpus
-from tpsim.train.step import gradients, held_out_loss
+from tpsim.train.step import gradients, held_out_loss, under_way
 
 STEPS = 20
 BASE = TrainConfig(
@@ -80,6 +83,18 @@ def reference_losses(config: TrainConfig) -> list[float]:
             decay = 0.1 * w if w.ndim == 2 else 0
             weights[name] = w - lr * (mean / (np.sqrt(square) + 1e-8) + decay)
     return found
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6))))
+def test_time_in_several_collectives_at_once_counts_once(spans: list[tuple[int, int]]) -> None:
+    def event(start: int, seconds: int) -> CollectiveEvent:
+        return CollectiveEvent(
+            "all_reduce", "ring", "dp", 2, 0, (1,), "float64", 8, 1, False, "", "", start, seconds
+        )
+
+    events = [event(start, seconds) for start, seconds in spans]
+    seconds = {second for start, length in spans for second in range(start, start + length)}
+    assert under_way(events) == len(seconds)
 
 
 def test_one_device_is_the_reference(one_device: list[Metrics]) -> None:

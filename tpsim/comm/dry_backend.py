@@ -131,6 +131,5 @@ class DryBackend(Backend):
 
     def _pending(self, call: Signature, x: Array, count: int, full: int, root: int = 0) -> Pending:
         size, rank = self._comm.size, self._comm.rank
-        algorithm = "rank_order" if call.algorithm == "mpi" else call.algorithm
-        cost = closed_form.sent(call.operation, algorithm, rank, size, full, root)
+        cost = closed_form.sent(call.operation, call.algorithm, rank, size, full, root)
         return DryPending(x, count, (cost.messages, cost.elements * x.itemsize))

@@ -10,6 +10,7 @@ import numpy as np
 
 from tpsim.comm import mpi, watch
 from tpsim.comm.blas import blas_threads
+from tpsim.comm.memory import keep_memory
 from tpsim.comm.virtual import VirtualComm
 from tpsim.comm.virtual.free import FreeWorld
 from tpsim.comm.virtual.lockstep import LockstepWorld
@@ -118,6 +119,7 @@ def launch(
         return run(main, 4 if ranks is None else ranks, *args, schedule=schedule, threads=threads)
     comm = mpi.world()
     mpi.let_interrupts_kill()
+    keep_memory()
     try:
         watch.marker_of(comm)
         if ranks is not None and ranks != comm.size:

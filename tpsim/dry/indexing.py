@@ -103,6 +103,8 @@ def _advanced(shape: Shape, strides: Strides, itemsize: int, keys: tuple[Any, ..
     rest_strides: list[int] = []
     at = axis = 0
     for place, item in enumerate(items):
+        if item is Ellipsis:
+            continue
         if item is None:
             rest_shape.append(1)
             rest_strides.append(0)
@@ -123,8 +125,10 @@ def _advanced(shape: Shape, strides: Strides, itemsize: int, keys: tuple[Any, ..
         chosen = np.broadcast_shapes(*(index.shape for index in indices))
     except ValueError:
         _raise_index_error(shape, keys)
-    if 0 not in chosen and not all(map(_is_within, indices, lengths)):
-        _raise_index_error(shape, keys)
+    for index, length in zip(indices, lengths, strict=True):
+        # Where nothing is chosen, NumPy looks at single numbers only.
+        if not (0 in chosen and index.ndim) and not _is_within(index, length):
+            _raise_index_error(shape, keys)
 
     rest = tuple(rest_shape)
     if any(isinstance(item, slice) for item in items) and math.prod(rest) != 1:
@@ -141,16 +145,19 @@ def _advanced(shape: Shape, strides: Strides, itemsize: int, keys: tuple[Any, ..
 
 
 def _whole_key(shape: Shape, keys: tuple[Any, ...]) -> list[Any]:
-    """Return a slice or an array of whole numbers for each axis, and None for new ones."""
+    """Return a slice or an array of whole numbers for each axis, and None for new ones.
+
+    An Ellipsis that stands for no axis is kept: it separates arrays as a slice does.
+    """
     ellipses = [place for place, key in enumerate(keys) if key is Ellipsis]
     missing = len(shape) - _consumed(keys)
     if missing < 0 or len(ellipses) > 1:
         _raise_index_error(shape, keys)
-    fill = [slice(None)] * missing
+    fill: list[Any] = [slice(None)] * missing or [Ellipsis] * len(ellipses)
     cut = ellipses[0] if ellipses else len(keys)
     items: list[Any] = []
     for key in (*keys[:cut], *fill, *keys[cut + 1 :]):
-        if key is None or isinstance(key, slice):
+        if key is None or key is Ellipsis or isinstance(key, slice):
             items.append(key)
             continue
         index = _as_array(key)

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tpsim.trace import KernelEvent, Trace, current, current_scope
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -121,7 +123,10 @@ class _Shaped:
 
 
 def _shaped(value: Any) -> Any:
-    return _Shaped(value) if _is_array(value) else value
+    """Return a value as a cache takes it: shapes for arrays, tuples for lists. A scalar's value stays."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_shaped, value))
+    return _Shaped(value) if _is_array(value) and not isinstance(value, np.generic) else value
 
 
 def _frozen(named: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -136,6 +141,8 @@ def _work_of(
     from tpsim.dry.shape_array import ShapeArray
 
     def without_data(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(without_data, value))
         return ShapeArray(*value.key) if isinstance(value, _Shaped) else value
 
     arrays = [without_data(value) for value in inputs]

@@ -115,7 +115,14 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
             f"shape mismatch: value array of shape {values.shape} could not be broadcast to indexing result "
             f"of shape {target.shape}"
         )
+    if not hasattr(values, "dtype"):
+        np.asarray(values, arr.dtype)  # NumPy's errors about numbers that it can't hold
     report("put_along_axis", (*[values] * hasattr(values, "dtype"), indices), (target,), 0)
+
+
+def _is_same(a: ShapeArray, b: ShapeArray) -> bool:
+    """Whether two arrays are the same entries, in the same order."""
+    return (a.memory(), a.shape, a.strides, a.dtype) == (b.memory(), b.shape, b.strides, b.dtype)
 
 
 @implements(np.copyto)
@@ -123,8 +130,10 @@ def copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) ->
     """See `numpy.copyto`."""
     if not isinstance(dst, ShapeArray):
         raise no_data("np.copyto into a real array", "make it by np.empty_like, of a ShapeArray")
-    check_writeable(dst, "assignment destination")
     src = as_operand(src)
+    if isinstance(src, ShapeArray) and _is_same(src, dst):
+        return  # before it asks whether it may write
+    check_writeable(dst, "assignment destination")
     np.copyto(np.empty(0, dst.dtype), example(kind_of(src)), casting)  # its errors about dtypes
     arrays = [x for x in (src, where) if hasattr(x, "dtype")]
     if not all(fits_into(x.shape, dst.shape) for x in arrays):

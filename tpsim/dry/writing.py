@@ -28,7 +28,7 @@ def assign(array: ShapeArray, key: Any, value: Any) -> None:
         else:
             target, indices = array.entries(part.shape), part.indices
     check_writeable(array, "assignment destination")
-    source = value if hasattr(value, "shape") else np.asarray(value)
+    source = value if hasattr(value, "shape") else np.asarray(value, array.dtype)
     if not fits_into(source.shape, target.shape):
         raise_like_numpy(operator.setitem, stand_in(target.shape, target.dtype), ..., source)
     if hasattr(value, "storage") and _is_same(value, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -97,7 +98,7 @@ class TrainConfig:
             raise ValueError(
                 f"dropout {self.dropout} is not the probability of dropping some; pick 0 ≤ p < 1"
             )
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"lr {self.lr} learns nothing; pick a positive number, such as 0.002")
         for name, known in (("dtype", DTYPES), ("recompute", get_args(Recompute))):
             if getattr(self, name) not in known:

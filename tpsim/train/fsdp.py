@@ -96,6 +96,11 @@ class FullySharded(Layer):
     def __init__(
         self, model: LanguageModel, group: Group, *, keep_after_forward: bool = False, prefetch: bool = True
     ) -> None:
+        if not isinstance(model, LanguageModel):
+            raise TypeError(
+                f"FullySharded: a {type(model).__name__} is not a LanguageModel, whose blocks and ends are "
+                "gathered one by one; pass one that is not sharded yet"
+            )
         object.__setattr__(self, "model", model)  # no sub-layer: dropout masks go by the paths of its layers
         self.model: LanguageModel
         self.group = group
@@ -109,7 +114,7 @@ class FullySharded(Layer):
         self._reducing: Unit | None = None
         for unit in self.units:
             first, last = unit.layers[0], unit.layers[-1]
-            _hook(first, "forward", before=partial(self._before_forward, unit))
+            _hook(first, "forward", before=partial(self._gather, unit, "forward"))
             _hook(last, "forward", after=partial(self._after_forward, unit))
             _hook(last, "backward", before=partial(self._gather, unit, "backward"))
             _hook(first, "backward", after=partial(self._after_backward, unit))
@@ -131,6 +136,7 @@ class FullySharded(Layer):
 
     def forward(self, tokens: Array, targets: Array) -> Array:  # type: ignore[override]  # two inputs
         """Integers [b, s] and [b, s], this rank's sequences → the loss of each token, [b, s]."""
+        self._forget()
         return self.model.forward(tokens, targets)
 
     def backward(self, dloss: Array) -> None:  # type: ignore[override]  # tokens have no gradient
@@ -143,6 +149,7 @@ class FullySharded(Layer):
 
         What is written into them is lost.
         """
+        self._forget()
         for unit in self.units:
             unit.begin_gather("")
             unit.finish_gather()
@@ -154,9 +161,11 @@ class FullySharded(Layer):
 
     # -- around each unit -----------------------------------------------------------------------------------
 
-    def _before_forward(self, unit: Unit) -> None:
-        unit.drop()  # kept by a forward whose backward never came, it may be out of date
-        self._gather(unit, "forward")
+    def _forget(self) -> None:
+        """Drop what a forward left whose backward never came, or that failed: it may be out of date."""
+        for unit in self.units:
+            unit.finish_gather()
+            unit.drop()
 
     def _gather(self, unit: Unit, phase: Phase) -> None:
         unit.begin_gather(phase)

@@ -57,7 +57,18 @@ class Optimizer:
         }
 
     def step(self, lr: float) -> None:
-        """Update every parameter that has a gradient, in place."""
+        """Update every parameter that has a gradient, in place.
+
+        Raises
+        ------
+        RuntimeError
+            If none has.
+        """
+        if all(parameter.grad is None for parameter in self._parameters.values()):
+            raise RuntimeError(
+                f"{type(self).__name__}.step: no parameter has a gradient; call backward first, and make the "
+                "optimizer of a FullySharded, not of the model inside it"
+            )
         self.steps += 1
         for name, parameter in self._parameters.items():
             if parameter.grad is None:

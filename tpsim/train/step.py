@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from tpsim.models import LanguageModel
 from tpsim.nn import count_valid, mean_over_valid, sum_replica_gradients
 from tpsim.nn.masks import drawing
 from tpsim.nn.recompute import forgetting
-from tpsim.trace import Trace
+from tpsim.trace import CollectiveEvent, Trace
 from tpsim.train.buckets import BUCKET_BYTES, GradientBuckets
 from tpsim.train.clip import clip
 from tpsim.train.fsdp import FullySharded
@@ -39,7 +39,7 @@ class StepResult:
         Before clipping.
     seconds, seconds_in_collectives : float
         Of this rank. Waiting for others counts as the collective's, and so does what a non-blocking one
-        overlaps with.
+        overlaps with; time in which several are under way counts once.
     left_out : bool
         Whether gradients overflowed, so that no weight was changed.
     """
@@ -169,8 +169,17 @@ def train_step(
             optimizer.leave_out()
         else:
             optimizer.step(lr)
-    waited = sum(event.seconds for event in trace.collectives)
-    return StepResult(loss, norm, time.perf_counter() - began, waited, left_out)
+    return StepResult(loss, norm, time.perf_counter() - began, under_way(trace.collectives), left_out)
+
+
+def under_way(events: Iterable[CollectiveEvent]) -> float:
+    """Return the seconds in which at least one of some collectives was under way."""
+    total, until = 0.0, 0.0
+    for event in sorted(events, key=lambda event: event.start):
+        end = event.start + event.seconds
+        total += max(0.0, end - max(event.start, until))
+        until = max(until, end)
+    return total
 
 
 def held_out_loss(model: LanguageModel | FullySharded, mesh: Mesh, windows: Array, batch: int) -> float:
