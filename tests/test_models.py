@@ -174,7 +174,7 @@ def cases(draw: st.DrawFn, /, **fixed: Any) -> Case:
         norm=draw(st.sampled_from(["layer", "rms"])),
         activation=draw(st.sampled_from(["gelu_tanh", "gelu", "swiglu"])),
         bias=draw(st.booleans()),
-        positions="rotary" if rotary else "learned",
+        positions="rotary" if rotary else draw(st.sampled_from(["learned", "none"])),
         tied=draw(st.booleans()),
         rotary_base=draw(st.sampled_from([50.0, 10_000.0])) if rotary else None,
         rotary_scaling=draw(st.sampled_from([None, SCALING])) if rotary else None,

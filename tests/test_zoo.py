@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, find, given, settings
 
-from tpsim import nn, train
+from tpsim import infer, nn, train
 from tpsim.comm import CollectiveMismatchError, CommError, Group
 from tpsim.comm.algorithms import ALGORITHMS
+from tpsim.infer import cache
 from tpsim.lab.cases import AttentionCase, ColumnCase, LayerCase, NormCase, RowCase
 from tpsim.lab.collectives import CollectiveCase
+from tpsim.lab.decoding import DecodeCase, SampleCase
 from tpsim.lab.masking import DropoutCase
 from tpsim.lab.properties import equals_one_device, equals_reference
 from tpsim.lab.sampling import HeadCase
@@ -215,8 +217,36 @@ def test_kv_copies_are_counted_only_on_more_ranks_than_kv_heads() -> None:
             bug.caught_by(replace(case, ranks=4))
 
 
-def test_the_zoo_has_all_bugs_of_layers_collectives_and_training() -> None:
-    assert {bug.number for bug in ZOO.values()} == {*range(1, 34)}
+def test_shared_positions_are_wrong_only_for_rows_that_are_shorter() -> None:
+    bug = ZOO["one-position-for-all"]
+    for learned in (False, True):
+        case = DecodeCase(lengths=(5, 5), new=2, learned=learned)
+        with planted(bug):
+            bug.caught_by(case)
+            with pytest.raises(Violation, match="after 4 tokens rank 0's logits of row 1 differ"):
+                bug.caught_by(replace(case, lengths=(5, 3)))
+
+
+def test_a_window_that_rolls_too_early_is_right_until_it_is_full() -> None:
+    bug = ZOO["window-rolled-too-early"]
+    case = DecodeCase(lengths=(2,), new=3, window=6)
+    with planted(bug):
+        bug.caught_by(case)
+        with pytest.raises(Violation, match="after 6 tokens"):
+            bug.caught_by(replace(case, new=4))
+
+
+def test_ranks_with_their_own_dice_agree_as_long_as_the_best_word_is_taken() -> None:
+    bug = ZOO["own-dice"]
+    case = SampleCase(ranks=4, vocab=40, batch=3)
+    with planted(bug):
+        bug.caught_by(case)
+        with pytest.raises(Violation, match="chooses the words"):
+            bug.caught_by(replace(case, temperature=1.0, way="gathered"))
+
+
+def test_the_zoo_has_all_bugs_of_layers_collectives_training_and_decoding() -> None:
+    assert {bug.number for bug in ZOO.values()} == {*range(1, 37)}
     assert list(ZOO) == [bug.name for bug in ZOO.values()]
     for bug in ZOO.values():
         assert bug.title
@@ -252,6 +282,9 @@ def replaced() -> list[Any]:
         nn.LMHead,
         vars(overlap)["LMHead"],
         kv_cache.kv_heads_at,
+        vars(cache)["Step"],
+        infer.Step,
+        infer.Sampler,
     ]
 
 

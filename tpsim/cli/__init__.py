@@ -10,19 +10,33 @@ from typing import Annotated, Any
 
 import typer
 
+from tpsim.cli.calibrate import calibrate
 from tpsim.cli.demo import demo
+from tpsim.cli.estimate import estimate
+from tpsim.cli.generate import generate
+from tpsim.cli.load import load
+from tpsim.cli.plot import plot
 from tpsim.cli.precision import precision
 from tpsim.cli.reshard import reshard
 from tpsim.cli.train import train
+from tpsim.cli.tutorials import tutorials
 from tpsim.cli.usage import UsageError, tell
+from tpsim.cli.validate import validate
 from tpsim.cli.verify import verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(calibrate)
 app.command()(demo)
+app.command()(estimate)
+app.command()(generate)
+app.command()(load)
+app.command()(plot)
 app.command()(precision)
 app.command()(reshard)
+app.command()(validate)
 app.command()(verify)
 app.command()(train)
+app.command()(tutorials)
 
 
 @app.callback(invoke_without_command=True)

@@ -14,7 +14,7 @@ from tpsim.functional import RotaryScaling
 from tpsim.nn.mlp import Activation
 
 Norm = Literal["layer", "rms"]
-Positions = Literal["learned", "rotary"]
+Positions = Literal["learned", "rotary", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ class ModelConfig:
     activation : {"gelu_tanh", "gelu", "swiglu"}
     bias : bool
         Whether linears have biases.
-    positions : {"learned", "rotary"}
+    positions : {"learned", "rotary", "none"}
+        With "none" only the causal mask tells positions apart (Kazemnejad et al., 2023, "The impact of
+        positional encoding on length generalization in transformers").
     tied : bool
         Whether the output layer's weight is the embedding's.
     rotary_base : float, optional

@@ -17,7 +17,9 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--", "oo")
 """Colours differ in lightness, and hatches tell areas apart where there is no colour at all."""
 
 GB = 1e9
-_LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", (0, (3, 1, 1, 1, 1, 1))))
+_MARKERS = "os^DvPX*"
+_DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)))
+_LINE_COLOURS = (0, 3, 1, 4, 5, 6, 2, 7)  # neighbours differ more than in bars
 
 
 def look(position: int) -> dict[str, Any]:
@@ -28,9 +30,13 @@ def look(position: int) -> dict[str, Any]:
 
 def line(position: int) -> dict[str, Any]:
     """Return how the `position`-th line looks."""
-    marker, dashes = _LINES[position % len(_LINES)]
-    colour = (COLOURS[0], COLOURS[3], COLOURS[1], COLOURS[4])[position % 4]
-    return {"color": colour, "marker": marker, "linestyle": dashes, "linewidth": 1.8, "markersize": 7}
+    return {
+        "color": COLOURS[_LINE_COLOURS[position % len(COLOURS)]],
+        "marker": _MARKERS[position % len(_MARKERS)],
+        "linestyle": _DASHES[position % len(_DASHES)],
+        "linewidth": 1.8,
+        "markersize": 7,
+    }
 
 
 def new_figure(width: float = 9.0, height: float = 4.5) -> Figure:

@@ -6,6 +6,7 @@
 from tpsim.lab.zoo import (
     borders,
     collectives,
+    decoding,
     fused_weights,
     kv_heads,
     loss,
@@ -39,6 +40,7 @@ _CAGES = [
     norms,
     kv_heads,
     scale,
+    decoding,
 ]
 
 ZOO: dict[str, Bug] = {

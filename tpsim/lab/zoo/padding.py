@@ -23,8 +23,8 @@ BUGS = [
         number=17,
         name="pads-win",
         title="logits of padding are not masked: they stay 0",
-        goes_wrong="where all real logits are below 0, a word is sampled that no tokenizer has; one real logit "
-        "above 0 hides it, and so does a vocabulary that the ranks divide.",
+        goes_wrong="where all real logits are below 0, a word is sampled that no tokenizer has; one real "
+        "logit above 0 hides it, and so does a vocabulary that the ranks divide.",
         seen_in=("tt-metal#47021",),
         replaces="tpsim.nn.embedding.LMHead",
         patient=UnmaskedHead,

@@ -11,7 +11,7 @@ from typing import Any
 
 from tpsim.lab.zoo.bug import Bug
 
-ROOMS = ("tpsim.nn", "tpsim.comm", "tpsim.models", "tpsim.train")
+ROOMS = ("tpsim.nn", "tpsim.comm", "tpsim.models", "tpsim.train", "tpsim.infer")
 
 
 @contextmanager
