@@ -14,6 +14,7 @@ from tpsim.cli.calibrate import calibrate
 from tpsim.cli.demo import demo
 from tpsim.cli.estimate import estimate
 from tpsim.cli.generate import generate
+from tpsim.cli.lab import lab
 from tpsim.cli.load import load
 from tpsim.cli.plot import plot
 from tpsim.cli.precision import precision
@@ -36,6 +37,7 @@ app.command()(reshard)
 app.command()(validate)
 app.command()(verify)
 app.command()(train)
+app.add_typer(lab, name="lab")
 app.command()(tutorials)
 
 

@@ -39,6 +39,7 @@ def timeline(lanes: Mapping[str, Spans], exposed: Mapping[str, float], title: st
     axes = figure.subplots()
     ticks: dict[float, str] = {}
     last = max(span["end"] for spans in lanes.values() for span in spans) * 1e3
+    digits = 1 if last >= 1 else 3
     for place, (way, spans) in enumerate(lanes.items()):
         compute, communication = -3.0 * place, -3.0 * place - 1.0
         ticks |= {compute: "compute", communication: "communication"}
@@ -47,11 +48,13 @@ def timeline(lanes: Mapping[str, Spans], exposed: Mapping[str, float], title: st
         axes.broken_barh([(1e3 * a, 1e3 * (b - a)) for a, b in idle], (compute - 0.4, 0.8), **_EXPOSED)
         end = 1e3 * max(span["end"] for span in spans)
         axes.text(0, compute + 0.55, way, fontsize=10, fontweight="bold", va="bottom")
-        words = f"{end:.1f} ms, of which {1e3 * exposed[way]:.1f} ms of communication are exposed"
+        out = 1e3 * exposed[way]
+        words = f"{end:.{digits}f} ms, of which {out:.{digits}f} ms of communication are exposed"
         axes.text(last, compute + 0.55, words, fontsize=9, va="bottom", ha="right")
-        turn = min((1e3 * span["start"] for span in spans if span["phase"] == "backward"), default=0.0)
-        axes.plot([turn, turn], [communication - 0.5, compute + 0.5], color="black", linewidth=1.2)
-        axes.text(turn, compute + 0.55, " backward →", fontsize=9, style="italic", va="bottom")
+        if backward := [1e3 * span["start"] for span in spans if span["phase"] == "backward"]:
+            turn = min(backward)
+            axes.plot([turn, turn], [communication - 0.5, compute + 0.5], color="black", linewidth=1.2)
+            axes.text(turn, compute + 0.55, " backward →", fontsize=9, style="italic", va="bottom")
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.set_xlim(0, last * 1.01)
     axes.set_ylim(-3.0 * len(lanes) + 1.3, 1.3)

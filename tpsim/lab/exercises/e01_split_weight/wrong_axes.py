@@ -1,0 +1,28 @@
+"""Columns and rows mixed up."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FAILS = "columns"
+SAYS = "wrong axis"
+
+
+def split_columns(a: Array, rank: int, ranks: int) -> Array:
+    """Cut axis 0."""
+    n = a.shape[0] // ranks
+    return a[rank * n : (rank + 1) * n]
+
+
+def split_rows(a: Array, rank: int, ranks: int) -> Array:
+    """Cut axis 1."""
+    n = a.shape[1] // ranks
+    return a[:, rank * n : (rank + 1) * n]
+
+
+def term_of_sum(x: Array, rows: Array, rank: int, ranks: int) -> Array:
+    """[rows, inner], [inner/t, out] → [rows, out]."""
+    n = rows.shape[0]
+    return x[:, rank * n : (rank + 1) * n] @ rows

@@ -1,0 +1,27 @@
+"""Multiplies the first columns of X, whatever the rank."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FAILS = "term"
+SAYS = "value"
+
+
+def split_columns(a: Array, rank: int, ranks: int) -> Array:
+    """[inner, out] → [inner, out/t]."""
+    n = a.shape[1] // ranks
+    return a[:, rank * n : (rank + 1) * n]
+
+
+def split_rows(a: Array, rank: int, ranks: int) -> Array:
+    """[inner, out] → [inner/t, out]."""
+    n = a.shape[0] // ranks
+    return a[rank * n : (rank + 1) * n]
+
+
+def term_of_sum(x: Array, rows: Array, rank: int, ranks: int) -> Array:
+    """Take columns that meet the rows of rank 0."""
+    return x[:, : rows.shape[0]] @ rows

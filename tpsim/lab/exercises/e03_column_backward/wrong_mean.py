@@ -1,0 +1,22 @@
+"""The share of each rank is averaged, as data parallelism does."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "dx"
+SAYS = "averaged"
+
+
+def forward(x: Array, a: Array, group: Group) -> Array:
+    """[rows, hidden] → [rows, out/t]."""
+    return x @ a
+
+
+def backward(x: Array, a: Array, dy: Array, group: Group) -> tuple[Array, Array]:
+    """[rows, out/t] → [rows, hidden] and [hidden, out/t]."""
+    return group.all_reduce(dy @ a.T) / group.size, x.T @ dy

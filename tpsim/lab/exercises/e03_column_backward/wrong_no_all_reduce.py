@@ -1,0 +1,22 @@
+"""f's all-reduce is missing (torchtitan#1805)."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "dx"
+SAYS = "missing sum"
+
+
+def forward(x: Array, a: Array, group: Group) -> Array:
+    """[rows, hidden] → [rows, out/t]."""
+    return x @ a
+
+
+def backward(x: Array, a: Array, dy: Array, group: Group) -> tuple[Array, Array]:
+    """[rows, out/t] → [rows, hidden] and [hidden, out/t]."""
+    return dy @ a.T, x.T @ dy

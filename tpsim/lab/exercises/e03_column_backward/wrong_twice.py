@@ -1,0 +1,23 @@
+"""Reduced by f, and once more (AReno#496)."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "dx"
+SAYS = "summed twice"
+
+
+def forward(x: Array, a: Array, group: Group) -> Array:
+    """[rows, hidden] → [rows, out/t]."""
+    return x @ a
+
+
+def backward(x: Array, a: Array, dy: Array, group: Group) -> tuple[Array, Array]:
+    """[rows, out/t] → [rows, hidden] and [hidden, out/t]."""
+    dx = group.all_reduce(dy @ a.T)
+    return group.all_reduce(dx), x.T @ dy

@@ -1,0 +1,49 @@
+"""Whole vectors go round the ring, not chunks: t/2 times the bytes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "all_reduce sends"
+SAYS = "too many bytes"
+SMALLEST = "t = 3"
+
+
+def pass_on(chunk: Array, group: Group) -> Array:
+    """Send a chunk to the right; return the one from the left."""
+    sending = group.isend(chunk, (group.rank + 1) % group.size)
+    arrived = group.recv(chunk, (group.rank - 1) % group.size)
+    sending.wait()
+    return arrived
+
+
+def reduce_scatter(x: Array, group: Group) -> Array:
+    """[N] → [N/t]."""
+    r, t = group.rank, group.size
+    chunks = np.split(x.copy(), t)
+    for step in range(t - 1):
+        chunks[(r - 2 - step) % t] += pass_on(chunks[(r - 1 - step) % t], group)
+    return chunks[r]
+
+
+def all_gather(own: Array, group: Group) -> Array:
+    """[N/t] → [N]."""
+    r, t = group.rank, group.size
+    chunks = [own] * t
+    for step in range(t - 1):
+        chunks[(r - 1 - step) % t] = pass_on(chunks[(r - step) % t], group)
+    return np.concatenate(chunks)
+
+
+def all_reduce(x: Array, group: Group) -> Array:
+    """Pass every vector past every rank."""
+    total, passing = x, x
+    for _ in range(group.size - 1):
+        passing = pass_on(passing, group)
+        total = total + passing
+    return total.copy()

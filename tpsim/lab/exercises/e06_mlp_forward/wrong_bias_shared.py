@@ -1,0 +1,27 @@
+"""Divides bias_b among the ranks, whose sum then holds it once; its gradient will not (torchtitan#4332)."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+from tpsim.functional import gelu
+
+Array = NDArray[Any]
+
+FAILS = "my_bias_b"
+SAYS = "bias / t"
+
+
+def cut(
+    a: Array, bias_a: Array, b: Array, bias_b: Array, rank: int, ranks: int
+) -> tuple[Array, Array, Array, Array]:
+    """A by columns, B by rows."""
+    n = bias_a.size // ranks
+    mine = slice(rank * n, (rank + 1) * n)
+    return a[:, mine], bias_a[mine], b[mine], bias_b / ranks
+
+
+def mlp(x: Array, a: Array, bias_a: Array, b: Array, bias_b: Array, group: Group) -> Array:
+    """[rows, hidden] → [rows, hidden]."""
+    return group.all_reduce(gelu(x @ a + bias_a) @ b + bias_b)

@@ -1,0 +1,22 @@
+"""f's all-reduce is missing (torchtitan#1805)."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+from tpsim.functional import gelu, gelu_grad
+
+Array = NDArray[Any]
+
+FAILS = "dx"
+SAYS = "missing sum"
+
+
+def backward(
+    dy: Array, x: Array, h: Array, a: Array, b: Array, group: Group
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return dx, da, dbias_a, db, dbias_b."""
+    dh = gelu_grad(h, dy @ b.T)
+    dx = dh @ a.T
+    return dx, x.T @ dh, dh.sum(axis=0), gelu(h).T @ dy, dy.sum(axis=0)

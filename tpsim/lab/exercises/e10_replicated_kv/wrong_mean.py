@@ -1,0 +1,25 @@
+"""Averages the copies, as data parallelism does."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "dwk"
+SAYS = "averaged"
+
+
+def own_columns(wk: Array, kv_heads: int, rank: int, ranks: int) -> Array:
+    """[hidden, g·d] → [hidden, d]."""
+    d = wk.shape[1] // kv_heads
+    head = rank // (ranks // kv_heads)
+    return wk[:, head * d : (head + 1) * d]
+
+
+def backward(x: Array, dk: Array, kv_heads: int, group: Group) -> Array:
+    """[rows, d] → [hidden, d]."""
+    sharing = group.neighbours(group.size // kv_heads)
+    return sharing.all_reduce(x.T @ dk) / sharing.size

@@ -1,0 +1,24 @@
+"""Keeps its own positions, as a slice of the gathered array, which so stays alive."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+
+FAILS = "saved keeps"
+SAYS = "view kept"
+
+
+def forward(x: Array, a: Array, group: Group) -> tuple[Array, Any]:
+    """[seq/t, hidden] → [seq, out/t]."""
+    whole, n = group.all_gather(x, axis=0), x.shape[0]
+    return whole @ a, whole[group.rank * n : (group.rank + 1) * n]
+
+
+def backward(dy: Array, saved: Any, a: Array, group: Group) -> tuple[Array, Array]:
+    """[seq, out/t] → [seq/t, hidden] and [hidden, out/t]."""
+    whole = group.all_gather(saved, axis=0)
+    return group.reduce_scatter(dy @ a.T, axis=0), whole.T @ dy

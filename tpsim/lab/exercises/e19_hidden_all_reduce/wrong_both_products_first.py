@@ -1,0 +1,20 @@
+"""Begins the all-reduce when all is computed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tpsim.comm import Group
+
+Array = NDArray[Any]
+Matmul = Callable[[Array, Array], Array]
+
+FAILS = "backward takes"
+SAYS = "not hidden"
+
+
+def backward(x: Array, a: Array, dy: Array, group: Group, matmul: Matmul) -> tuple[Array, Array]:
+    """[rows, out/t] → [rows, hidden] and [hidden, out/t]."""
+    share, da = matmul(dy, a.T), matmul(x.T, dy)
+    return group.iall_reduce(share).wait(), da

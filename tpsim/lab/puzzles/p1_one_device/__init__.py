@@ -1,0 +1,1 @@
+"""Puzzle 1 · One device: let go in time."""

@@ -1,0 +1,14 @@
+"""A wrong schedule: keeps h."""
+
+from tpsim.lab.puzzles import Device
+
+FAILS = "memory"
+
+
+def schedule(d: Device) -> None:
+    """Note this device's steps."""
+    x, a, b = d.load("X"), d.load("A"), d.load("B")
+    h = d.matmul(x, a)
+    g = d.gelu(h)
+    d.drop(h)
+    d.matmul(g, b)

@@ -1,0 +1,1 @@
+"""Puzzle 2 · Two devices, and one all-reduce."""

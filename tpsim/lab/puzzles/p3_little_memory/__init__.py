@@ -1,0 +1,1 @@
+"""Puzzle 3 · The same in two thirds of the memory."""

@@ -1,0 +1,26 @@
+"""3 · The same in two thirds of the memory
+
+Y = gelu(X A) B on two devices, once more, where the two wide arrays (X A and its gelu) do not fit beside each
+other. They need not be there all at once.
+
+Target: 208 MiB on each device and 1.90 ms.
+Devices: bfloat16 at 400 TFLOP/s, 2 TB/s of memory. Links: 10 µs a message, 100 GB/s. Rings.
+At the end, each device must hold all of Y, in as many blocks as you like.
+
+    d.rank, d.size                          this device, and how many there are
+    d.load("A", cols=(d.rank, d.size))      place a share of A; rows=(0, 2) is the upper half; all loads first
+    d.matmul(x, a), d.gelu(h)               new blocks; a.T is a transposed
+    d.begin_all_reduce(p)                   the sum over devices, in the place of p; goes on beside compute
+    d.wait(pending)                         returns its block; work from here on starts when it has ended
+    d.drop(h, x)                            gives memory back, nothing else does
+    d.add(p, q)                             q added to p, in the place of p: parts of one sum
+
+Check it with: tpsim lab puzzles check 3
+"""
+
+from tpsim.lab.puzzles import Device
+
+
+def schedule(d: Device) -> None:
+    """Note this device's steps."""
+    raise NotImplementedError

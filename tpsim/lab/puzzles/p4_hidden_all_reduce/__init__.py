@@ -1,0 +1,1 @@
+"""Puzzle 4 · Hide f's all-reduce."""

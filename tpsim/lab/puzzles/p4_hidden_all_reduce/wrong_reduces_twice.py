@@ -1,0 +1,14 @@
+"""A wrong schedule: reduces twice."""
+
+from tpsim.lab.puzzles import Device
+
+FAILS = "missing"
+
+
+def schedule(d: Device) -> None:
+    """Note this device's steps."""
+    mine = (d.rank, d.size)
+    x, a, dy = d.load("X"), d.load("A", cols=mine), d.load("dY", cols=mine)
+    first = d.begin_all_reduce(d.matmul(dy, a.T))
+    d.matmul(x.T, dy)
+    d.wait(d.begin_all_reduce(d.wait(first)))

@@ -1,0 +1,1 @@
+"""Puzzle 5 · Cut the sequence too, keep what backward needs."""

@@ -1,0 +1,1 @@
+"""Puzzle 6 · Hide the all-gather: the collective matmul."""
