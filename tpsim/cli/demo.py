@@ -13,6 +13,7 @@ from tpsim.cli.usage import UsageError, usage_errors
 
 
 def demo(
+    context: typer.Context,
     ranks: Annotated[int | None, typer.Option(help="How many ranks (4, or mpiexec's number).")] = None,
     sp: Annotated[bool, typer.Option("--sp", help="Sequence parallelism too.")] = False,
     keep_gathered: Annotated[
@@ -30,7 +31,12 @@ def demo(
     hidden: Annotated[int, typer.Option(help="Width; the MLP's is 4 times that.")] = 192,
     heads: Annotated[int, typer.Option(help="Attention heads.")] = 24,
     seed: Annotated[int, typer.Option(help="Of weights and inputs.")] = 0,
-    figures: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("figures"),
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Show a tiny MLP's run step by step; takes --ranks, --sp, --seed.")
+    ] = False,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures (figures; with --steps, none).")
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(help="File for a Chrome trace: open it on ui.perfetto.dev.")
     ] = None,
@@ -53,6 +59,15 @@ def demo(
         started = mpi.world().size if inside else 4
         if inside and ranks not in (None, started):
             raise ValueError(f"mpiexec started {started} ranks and --ranks says {ranks}; leave --ranks out")
+        if steps:
+            from tpsim.cli.steps import check_options, show_steps
+
+            check_options(context)
+            count = started if ranks is None else ranks
+            if world == "mpi" and not inside:
+                raise typer.Exit(mpi.start_again_under_mpiexec(count))
+            show_steps(count, sp, seed, figures, as_json)
+            return
         from tpsim.studies.demo import DemoConfig, compare, on_rank
 
         config = DemoConfig(
@@ -81,7 +96,7 @@ def demo(
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        _show(result, figures)
+        _show(result, figures or Path("figures"))
     if trace is not None:
         _write(result, trace, quiet=as_json)
     if not (result.equal and result.sent_as_predicted and result.saved_as_predicted):

@@ -30,7 +30,8 @@ def ring(states: Sequence[Buffers], sent: Sequence[Sequence[int]], titles: Seque
         One a state.
     """
     ranks, columns = len(states[0]), (len(states) + 1) // 2
-    figure = new_figure(0.62 * ranks * columns + 1.2, 1.36 * ranks + 1.6)
+    width = max(0.62 * ranks * columns + 1.2, 5.2)  # inches: room for titles and legend
+    figure = new_figure(width, 1.36 * ranks + 1.6)
     grid = figure.subplots(2, columns, squeeze=False)
     for place, axes in enumerate(grid.ravel()):
         axes.set_axis_off()
