@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tpsim.cost.stacks.program import Program, itemsize
+from tpsim.cost.gemm import itemsize
+from tpsim.cost.stacks.program import Program
 from tpsim.cost.stacks.rows import Row
 from tpsim.cost.work import Attention, Direction, Gemm, Layout
 from tpsim.trace import KernelEvent

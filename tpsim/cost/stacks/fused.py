@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tpsim.cost.stacks.program import Program, is_backward, itemsize
+from tpsim.cost.gemm import itemsize
+from tpsim.cost.stacks.program import Program, is_backward
 from tpsim.cost.stacks.rows import Row
 from tpsim.cost.stacks.rows import dropout as dropout_alone
 from tpsim.trace import KernelEvent

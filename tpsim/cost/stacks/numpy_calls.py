@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from tpsim.cost.stacks.program import Program, Shape, itemsize, rows
+from tpsim.cost.gemm import itemsize
+from tpsim.cost.stacks.program import Program, Shape, rows
 from tpsim.cost.stacks.rows import Row
 from tpsim.cost.work import Gemm, Layout
 from tpsim.trace import CollectiveEvent, KernelEvent

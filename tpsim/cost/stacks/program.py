@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
-import ml_dtypes  # noqa: F401  # with it NumPy knows the name "bfloat16"
-import numpy as np
-
+from tpsim.cost.gemm import itemsize
 from tpsim.cost.stacks.stack import Stack
 from tpsim.cost.work import Collective, Gemm, Launch, Pointwise, Work
 from tpsim.trace import CollectiveEvent, KernelEvent
@@ -124,9 +121,3 @@ def rows(shape: Shape) -> int:
 def is_backward(layer: str, phase: str) -> bool:
     """Whether gradients are computed here, not a forward that runs again."""
     return phase == "backward" and "recompute" not in layer.split(".")
-
-
-@lru_cache
-def itemsize(dtype: str) -> int:
-    """Return the bytes of one entry."""
-    return np.dtype(dtype).itemsize

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tpsim.cost.stacks.program import Forward, Program, is_backward, itemsize, rows
+from tpsim.cost.gemm import itemsize
+from tpsim.cost.stacks.program import Forward, Program, is_backward, rows
 from tpsim.cost.work import Gemm
 from tpsim.trace import KernelEvent
 
