@@ -101,30 +101,23 @@ def block_costs(
     """Return what a layer takes for each number of tensor-parallel ranks; arguments as for `block`."""
     rows = []
     for t in ranks:
-        cut = replace(plan, tp=t)
-
-        def run(backward: bool, communicate: bool, cut: Plan = cut) -> Timeline:
-            return block(
-                cut,
-                hardware,
-                backward=backward,
-                communicate=communicate,
-                repeat=repeat,
-                stack=stack,
-                host=host,
-            )
-
-        both = run(True, True)
+        forward, both = (
+            launches(dry_block(replace(plan, tp=t), backward=way), stack) for way in (False, True)
+        )
+        whole, share, whole_both, share_both = (
+            steady(program, hardware, host=host, repeat=repeat)
+            for program in (forward, alone(forward), both, alone(both))
+        )
         rows.append(
             BlockCosts(
                 ranks=t,
-                forward=run(False, True).seconds,
-                forward_backward=both.seconds,
-                shard_forward=run(False, False).seconds,
-                shard_forward_backward=run(True, False).seconds,
-                exposed=both.exposed,
-                host_bound=both.host_bound,
-                by_kind=both.by(kind),
+                forward=whole.seconds,
+                forward_backward=whole_both.seconds,
+                shard_forward=share.seconds,
+                shard_forward_backward=share_both.seconds,
+                exposed=whole_both.exposed,
+                host_bound=whole_both.host_bound,
+                by_kind=whole_both.by(kind),
             )
         )
     return rows
