@@ -14,7 +14,9 @@ import tpsim
 PACKAGE = Path(tpsim.__file__).parent
 _COPIED = {
     "__init__.py": "__init__.py",
-    "functional.py": "functional.py",
+    **{
+        f"functional/{file.name}": f"functional/{file.name}" for file in (PACKAGE / "functional").glob("*.py")
+    },
     "lab/checking/guard.py": "lab/checking/guard.py",
     "lab/grading/sandbox/group.py": "lab/grading/sandbox/group.py",
     "lab/grading/sandbox/__init__.py": "lab/grading/sandbox/__init__.py",

@@ -21,7 +21,7 @@ from tpsim.cost.stacks import NUMPY, launches
 from tpsim.cost.stacks.numpy_calls import family
 from tpsim.cost.work import Collective, Gemm, Layout, Pointwise, Work
 from tpsim.dry import ShapeArray
-from tpsim.functional import _causal_mask
+from tpsim.functional import causal_mask
 from tpsim.nn.parameter import accumulate
 from tpsim.studies.calibrate.timing import Call
 from tpsim.trace import Trace
@@ -125,7 +125,7 @@ FAMILIES: dict[str, Family] = {
     "add.at": Family(_scatter, _alike(1)),
     "astype": Family(lambda x: x.astype(ml_dtypes.bfloat16), _alike(1)),
     "bias_grad": Family(F.bias_grad, _alike(1)),
-    "causal_mask": Family(lambda x: _causal_mask(x.shape[0], x.shape[1], like=x), _square),
+    "causal_mask": Family(lambda x: causal_mask(x.shape[0], x.shape[1], like=x), _square),
     "concatenate": Family(lambda x, y: np.concatenate([x, y], axis=-1), _alike(2)),
     "copy": Family(lambda x: x.transpose(0, 2, 1, 3).copy(), lambda rows, width: [_heads(rows, width)]),
     "dropout": Family(lambda x: F.dropout(x, x > 0, 0.1), _alike(1)),
