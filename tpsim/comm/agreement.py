@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tpsim.comm.algorithms import Steps
 from tpsim.comm.errors import CollectiveMismatchError
@@ -30,11 +32,16 @@ def agree(comm: Any, call: Signature) -> Steps:
     if isinstance(comm, VirtualComm):
         yield (comm.request(comm.meet(call, None, lambda values: values)),)
         return
-    mine = np.frombuffer(hashlib.blake2b(repr(call).encode(), digest_size=_DIGEST).digest(), np.uint8)
+    mine = _digest(call)
     everybodys = np.empty((comm.size, _DIGEST), np.uint8)
     yield (comm.Iallgather(mine, everybodys),)
     if (everybodys != mine).any():
         raise mismatch(comm, call)
+
+
+@lru_cache(maxsize=4096)  # a program makes the same few calls again and again
+def _digest(call: Signature) -> NDArray[np.uint8]:
+    return np.frombuffer(hashlib.blake2b(repr(call).encode(), digest_size=_DIGEST).digest(), np.uint8)
 
 
 def mismatch(comm: Any, call: Signature) -> CollectiveMismatchError:

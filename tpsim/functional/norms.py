@@ -4,7 +4,7 @@ import numpy as np
 
 from tpsim.dry import kernel
 from tpsim.functional.narrow import Array, in_float32
-from tpsim.functional.sums import sum_leading
+from tpsim.functional.sums import dot_last, sum_last, sum_leading
 
 
 @kernel
@@ -32,7 +32,8 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     ----------
     Ba, Kiros & Hinton 2016, "Layer Normalization", equations 3 and 4.
     """
-    mean: Array = np.mean(x, axis=-1, keepdims=True)
+    mean = sum_last(x)
+    mean /= x.shape[-1]
     y = x - mean
     rstd = _rstd(y, eps)
     y *= rstd
@@ -54,8 +55,10 @@ def layer_norm_grad(
     normalized = x - mean
     normalized *= rstd
     dx = dy * weight  # g
-    through_mean = np.mean(dx, axis=-1, keepdims=True)
-    through_variance = np.mean(dx * normalized, axis=-1, keepdims=True)
+    through_mean = sum_last(dx)
+    through_mean /= x.shape[-1]
+    through_variance = dot_last(dx, normalized)
+    through_variance /= x.shape[-1]
     dweight = sum_leading(dy * normalized)
     normalized *= through_variance
     dx -= through_mean
@@ -104,7 +107,8 @@ def rms_norm_grad(x: Array, weight: Array, rstd: Array, dy: Array) -> tuple[Arra
     """
     normalized = x * rstd
     dx = dy * weight  # g
-    through_square = np.mean(dx * normalized, axis=-1, keepdims=True)
+    through_square = dot_last(dx, normalized)
+    through_square /= x.shape[-1]
     dweight = sum_leading(dy * normalized)
     normalized *= through_square
     dx -= normalized
@@ -114,7 +118,8 @@ def rms_norm_grad(x: Array, weight: Array, rstd: Array, dy: Array) -> tuple[Arra
 
 def _rstd(x: Array, eps: float) -> Array:
     """1/√(mean(x²) + ε) over the last axis, kept as an axis of size 1."""
-    rstd: Array = np.mean(x * x, axis=-1, keepdims=True)
+    rstd = dot_last(x, x)
+    rstd /= x.shape[-1]
     rstd += eps
     np.sqrt(rstd, out=rstd)
     return np.divide(1, rstd, out=rstd)

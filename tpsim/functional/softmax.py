@@ -4,6 +4,7 @@ import numpy as np
 
 from tpsim.dry import kernel
 from tpsim.functional.narrow import Array, in_float32
+from tpsim.functional.sums import dot_last, sum_last
 
 
 @kernel
@@ -16,7 +17,7 @@ def softmax(x: Array, *, out: Array | None = None) -> Array:
     """
     p: Array = np.subtract(x, np.max(x, axis=-1, keepdims=True), out=out)
     np.exp(p, out=p)
-    p /= np.sum(p, axis=-1, keepdims=True)
+    p /= sum_last(p)
     return p
 
 
@@ -24,7 +25,7 @@ def softmax(x: Array, *, out: Array | None = None) -> Array:
 @in_float32()
 def softmax_grad(p: Array, dp: Array, *, out: Array | None = None) -> Array:
     """Backward of `softmax` from its result p: `dx_i = p_i (dp_i − Σ_j p_j dp_j)`. `out` may be dp itself."""
-    dx: Array = np.subtract(dp, np.sum(p * dp, axis=-1, keepdims=True), out=out)
+    dx: Array = np.subtract(dp, dot_last(p, dp), out=out)
     dx *= p
     return dx
 
@@ -51,7 +52,7 @@ def cross_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
     shifted = logits - np.max(logits, axis=-1, keepdims=True)
     at_target = np.take_along_axis(shifted, targets.reshape(*targets.shape, 1), axis=-1)
     p = np.exp(shifted, out=shifted)
-    total = np.sum(p, axis=-1, keepdims=True)
+    total = sum_last(p)
     p /= total
     loss = np.log(total) - at_target  # [..., 1]
     return loss.reshape(targets.shape), p

@@ -80,6 +80,8 @@ class Layer:
         if is_rerun():
             kind = "recomputed"
         trace = current()
+        if trace is not None and not trace.records_saved:
+            trace = None
         kept[name] = (array, trace, trace.save(name, array, kind) if trace is not None else None)
 
     def take(self, name: str) -> Array:
@@ -108,13 +110,21 @@ class Layer:
         One that several layers share (a tied embedding) is there once, by the first of its names.
         """
         names: dict[Parameter, str] = {}
+        for name, parameter in self._walk(""):
+            names.setdefault(parameter, name)
+        return {name: parameter for parameter, name in names.items()}
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+        """Yield own parameters first, then those of the sub-layers."""
+        inside = []
         for name, value in self.__dict__.items():
             if isinstance(value, Parameter):
-                names.setdefault(value, name)
-        for name, child in self.children():
-            for inner, parameter in child.parameters().items():
-                names.setdefault(parameter, f"{name}.{inner}")
-        return {name: parameter for parameter, name in names.items()}
+                yield prefix + name, value
+            elif isinstance(value, Layer | list):
+                inside.append((name, value))
+        for name, value in inside:
+            for label, child in _layers_in(name, value):
+                yield from child._walk(f"{prefix}{label}.")
 
     def load(self, whole: Mapping[str, Array]) -> None:
         """Set every parameter to its slice of the whole tensor of its name.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Literal, NamedTuple
 
 Phase = Literal["", "forward", "backward"]
@@ -27,8 +25,7 @@ def reset_scope() -> None:
     _scope.set(Scope())
 
 
-@contextmanager
-def scope(name: str, phase: Phase | None = None) -> Iterator[Scope]:
+class scope:
     """Label what happens inside the `with` block.
 
     Parameters
@@ -44,11 +41,20 @@ def scope(name: str, phase: Phase | None = None) -> Iterator[Scope]:
     ...     here
     Scope(path='layer0.mlp', phase='forward')
     """
-    outer = _scope.get()
-    path = f"{outer.path}.{name}" if outer.path and name else outer.path or name
-    inner = Scope(path, outer.phase if phase is None else phase)
-    token = _scope.set(inner)
-    try:
-        yield inner
-    finally:
-        _scope.reset(token)
+
+    __slots__ = ("_name", "_phase", "_tokens")
+
+    def __init__(self, name: str, phase: Phase | None = None) -> None:
+        self._name = name
+        self._phase = phase
+        self._tokens: list[Token[Scope]] = []
+
+    def __enter__(self) -> Scope:
+        outer, name = _scope.get(), self._name
+        path = f"{outer.path}.{name}" if outer.path and name else outer.path or name
+        inner = Scope(path, outer.phase if self._phase is None else self._phase)
+        self._tokens.append(_scope.set(inner))
+        return inner
+
+    def __exit__(self, *_: object) -> None:
+        _scope.reset(self._tokens.pop())

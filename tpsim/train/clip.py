@@ -36,7 +36,8 @@ def global_norm(model: Layer, group: Group, shards: Group | None = None) -> floa
             continue
         for piece, part in zip(parameter.pieces, parameter.parts_of(parameter.grad), strict=True):
             if piece.replicas is None or piece.replicas.rank == 0:
-                squares += float(np.square(part, dtype=np.float64).sum())
+                wide = part.astype(np.float64).reshape(-1)
+                squares += float(wide @ wide)
     total = group.all_reduce(np.array([squares]))
     return math.sqrt((total if shards is None else shards.all_reduce(total))[0])
 

@@ -146,7 +146,7 @@ def train_step(
     """
     began = time.perf_counter()
     quiet: dict[str, Any] = {"over": "ignore", "invalid": "ignore"} if loss_scale else {}
-    with trace or Trace() as trace, np.errstate(**quiet):
+    with trace or Trace(saved=False) as trace, np.errstate(**quiet):
         loss = gradients(
             model,
             mesh,
