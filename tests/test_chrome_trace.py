@@ -16,7 +16,7 @@ from hypothesis import given
 from mpi_jobs import needs_mpi
 
 from tpsim import Trace, run
-from tpsim.comm import Group
+from tpsim.comm import Group, Mesh
 from tpsim.comm.mpi import find_mpiexec
 from tpsim.functional import linear
 from tpsim.studies.demo import DemoConfig, on_rank
@@ -24,7 +24,7 @@ from tpsim.trace import KernelEvent, scope
 from tpsim.trace.chrome import events, write
 from tpsim.trace.chrome_check import violations
 from tpsim.trace.slices import COMMUNICATION, COMPUTE, Reading, Slice, from_trace, from_traces
-from tpsim.train.tracing import STEPS, StepTraces
+from tpsim.train.tracing import SHOWN, StepTraces
 
 Event = dict[str, Any]
 
@@ -499,17 +499,17 @@ def test_a_trace_that_cannot_be_written_is_refused_at_once(tmp_path: Path, path:
 # --- steps of a training run --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steps", "shown"), [(range(9), STEPS), (range(7, 9), 1), (range(1), 1)])
+@pytest.mark.parametrize(("steps", "shown"), [(range(9), SHOWN), (range(7, 9), 1), (range(1), 1)])
 def test_a_few_steps_after_the_first_are_shown(tmp_path: Path, steps: range, shown: int) -> None:
     path = tmp_path / "trace.json"
 
     def main(comm: Any) -> None:
-        traces = StepTraces(comm, str(path), steps)
-        group = Group(comm)
+        mesh = Mesh(comm, 2)
+        traces = StepTraces(comm, mesh, steps, str(path))
         for step in steps:
             with traces.of(step) or Trace():
-                group.all_reduce(np.ones(step + 1))
-        traces.write()
+                mesh.tp.all_reduce(np.ones(step + 1))
+        traces.finish()
 
     run(main, 2)
     assert violations(path.read_text()) == []
@@ -522,8 +522,8 @@ def test_a_few_steps_after_the_first_are_shown(tmp_path: Path, steps: range, sho
 
 def test_no_steps_are_recorded_without_a_file() -> None:
     def main(comm: Any) -> list[Trace | None]:
-        traces = StepTraces(comm, None, range(5))
-        traces.write()
+        traces = StepTraces(comm, Mesh(comm, 2), range(5))
+        traces.finish()
         return [traces.of(step) for step in range(5)]
 
     assert run(main, 2) == [[None] * 5] * 2

@@ -15,6 +15,7 @@ from tpsim.cli.trace_file import check_trace_file
 from tpsim.cli.usage import UsageError, usage_errors
 
 if TYPE_CHECKING:
+    from tpsim.trace.profile import Profile
     from tpsim.train import Corpus, Metrics, TrainConfig
 
 
@@ -58,6 +59,9 @@ def train(
         Path | None,
         typer.Option(help="File for a Chrome trace of steps 2 to 4: open it on ui.perfetto.dev."),
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of steps 2 to 21 went, by layer.")
+    ] = False,
 ) -> None:
     """Train a small language model, the same at every number of ranks.
 
@@ -68,6 +72,11 @@ def train(
     with usage_errors():
         if schedule not in ("lockstep", "free"):
             raise ValueError(f"schedule {schedule!r} is not known; pick lockstep or free")
+        if profile and schedule == "lockstep" and not mpi.under_mpiexec():
+            raise ValueError(
+                "--profile with lockstep: ranks take turns, so a collective would last as long as the "
+                "others' work; leave --schedule out, or start it with mpiexec"
+            )
         _check_resume(resume)
         from tpsim.train import TrainConfig, read, resumed
         from tpsim.train.resume import saved_settings
@@ -105,7 +114,9 @@ def train(
     with shown:
         file = None if trace is None else str(trace)
         turns: Any = schedule
-        metrics = launch(_on_rank, count, config, corpus, shown.tell, file, schedule=turns)[0]
+        looks: list[Profile] = []  # of rank 0; it lives in this process in every world
+        told = looks.append if profile else None
+        metrics = launch(_on_rank, count, config, corpus, shown.tell, file, told, schedule=turns)[0]
     if isinstance(metrics, UsageError):
         raise metrics
     if mpi.rank_of_job() != 0:
@@ -115,6 +126,8 @@ def train(
     _conclude(corpus, metrics, time.perf_counter() - began, config.out)
     if trace is not None:
         print(f"written: {trace}")
+    for look in looks:
+        _show_profile(look, config)
 
 
 def _on_rank(comm: Any, *what: Any) -> list[Metrics] | UsageError:
@@ -171,6 +184,16 @@ def _check_out(out: str | None) -> None:
             raise ValueError(
                 f"out {out} can't be written to ({error.strerror}); pass a folder that can"
             ) from None
+
+
+def _show_profile(look: Profile, config: TrainConfig) -> None:
+    from rich.console import Console
+
+    from tpsim.cli.profile_table import profile_table
+    from tpsim.train.flops import core_peak
+
+    peak = core_peak("float64" if config.dtype == "float64" else "float32")
+    Console().print(profile_table(look, peak))
 
 
 class _Progress:

@@ -52,6 +52,10 @@ def run(
     list
         What `main` returned on each rank.
 
+    Notes
+    -----
+    The C library is told to keep memory that is freed; see `memory.keep_memory`.
+
     Raises
     ------
     CommError
@@ -80,6 +84,7 @@ def run(
         isolate()  # else a trace around the run would mix up the ranks
         return main(VirtualComm(world, "world", everybody, rank), *args)
 
+    keep_memory()
     with blas_threads(threads):
         world.run(body)
     return world.conclude()

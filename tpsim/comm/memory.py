@@ -14,7 +14,8 @@ def keep_memory() -> bool:
 
     By default glibc gives large arrays back to the system as soon as they are freed. A training step frees
     its activations, and the next one gets as many new pages, each by a fault and filled with zeros: that
-    takes as long as a pass over them or several. Elsewhere than on Linux with glibc nothing is changed.
+    takes as long as a pass over them or several. Up to 1 GiB of what is free stays with the process.
+    Elsewhere than on Linux with glibc nothing is changed.
     """
     if not sys.platform.startswith("linux"):
         return False

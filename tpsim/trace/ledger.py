@@ -55,6 +55,8 @@ class Trace:
         Place in the order, and `saved_bytes` from there on.
     began : float
         `time.perf_counter()` at its making; events' `start` counts from here.
+    seconds : float
+        From there to the last end of a `with` block.
     saved_bytes, peak_saved_bytes : int
         Bytes that saved tensors keep alive now, and at most so far.
 
@@ -83,6 +85,7 @@ class Trace:
         self.saved_over_time: list[tuple[int, int]] = []
         self.peak_saved_bytes = 0
         self.began = time.perf_counter()
+        self.seconds = 0.0
         self._order = 0
         self._storages = Storages()
         self._tokens: list[Token[Trace | None]] = []  # one a `with` block that is entered
@@ -100,6 +103,7 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _current.reset(self._tokens.pop())
+        self.seconds = time.perf_counter() - self.began
 
     def __getstate__(self) -> dict[str, Any]:
         # A trace travels between processes as its records; what is alive stays behind.

@@ -40,11 +40,16 @@ def model_flops(config: ModelConfig, tokens: int, seq: int) -> int:
 
 def gemm_peak(dtype: DTypeLike, size: int = 512) -> float:
     """Return this machine's FLOPs a second: one core's best matrix product, times the cores it may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores * core_peak(dtype, size)
+
+
+def core_peak(dtype: DTypeLike, size: int = 512) -> float:
+    """Return the FLOPs a second of this machine's best matrix product, on the threads that BLAS has now."""
     a = np.ones((size, size), dtype)
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
         a @ a
         seconds.append(time.perf_counter() - began)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores * 2 * size**3 / min(seconds)
+    return 2 * size**3 / min(seconds)

@@ -14,6 +14,7 @@ import numpy as np
 from tpsim import models
 from tpsim.comm import Mesh
 from tpsim.models import LanguageModel
+from tpsim.trace.profile import Profile
 from tpsim.train import checkpoint
 from tpsim.train.config import TrainConfig
 from tpsim.train.data import Corpus, read
@@ -50,6 +51,7 @@ def train(
     corpus: Corpus | None = None,
     tell: Callable[[Metrics], None] | None = None,
     trace: str | None = None,
+    tell_profile: Callable[[Profile], None] | None = None,
 ) -> list[Metrics]:
     """Train on one rank of many: what every rank runs.
 
@@ -63,6 +65,8 @@ def train(
         Called on rank 0 after every step.
     trace : str, optional
         File for a Chrome trace of steps 2 to 4 of this run.
+    tell_profile : callable, optional
+        Called on rank 0 in the end, with where the time of steps 2 to 21 went. All ranks pass one, or none.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def train(
     out = Path(config.out) if config.out else None
     done: list[Metrics] = []
     end = min(config.steps, config.stop_after or config.steps)
-    traces = StepTraces(comm, trace, range(optimizer.steps, end))
+    traces = StepTraces(comm, mesh, range(optimizer.steps, end), trace, tell_profile)
     for step in range(optimizer.steps, end):
         scale = loss_scale.scale if loss_scale else None
         lr = warmup_cosine(step, config.steps, config.lr, warmup=max(1, config.steps // 10))
@@ -133,7 +137,7 @@ def train(
                 tell(metrics)
         if out and (last or (step + 1) % config.save_every == 0):
             checkpoint.save(out, model, optimizer, mesh, _meta(config, corpus, optimizer, loss_scale))
-    traces.write()
+    traces.finish()
     return done
 
 
