@@ -59,7 +59,7 @@ class MeetingPending(Pending):
             result = self._comm.together(self._call, self._x, self._combine)
         else:
             result = self._comm.settle(self._meeting)
-        return result.copy() if self._shared else result
+        return result.copy() if self._shared and self._comm.size > 1 else result
 
     def test(self) -> bool:
         """Return whether everybody has come."""

@@ -164,7 +164,9 @@ class RowParallelLinear(Layer):
         check_input(self, x, self.weight)
         self.save(x=x)
         y = self.leave.forward(linear(x, self.weight.data))
-        return y + self.bias.data if self.bias else y  # in the dtype of storage, like the reduce
+        if self.bias:
+            y += self.bias.data  # in the dtype of storage, like the reduce
+        return y
 
     def backward(self, dy: Array) -> Array:
         """[b, s, out] → [b, s, in/t]."""

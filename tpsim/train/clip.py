@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tpsim.comm import Group
 from tpsim.nn import Layer
+
+_BLOCK = 1 << 15  # elements
 
 
 def global_norm(model: Layer, group: Group, shards: Group | None = None) -> float:
@@ -36,8 +40,7 @@ def global_norm(model: Layer, group: Group, shards: Group | None = None) -> floa
             continue
         for piece, part in zip(parameter.pieces, parameter.parts_of(parameter.grad), strict=True):
             if piece.replicas is None or piece.replicas.rank == 0:
-                wide = part.astype(np.float64).reshape(-1)
-                squares += float(wide @ wide)
+                squares += _sum_of_squares(part)
     total = group.all_reduce(np.array([squares]))
     return math.sqrt((total if shards is None else shards.all_reduce(total))[0])
 
@@ -54,5 +57,14 @@ def clip(model: Layer, group: Group, max_norm: float, shards: Group | None = Non
     if factor < 1:
         for parameter in model.parameters().values():
             if parameter.grad is not None:
-                parameter.grad = parameter.grad * factor
+                parameter.grad *= factor
     return norm
+
+
+def _sum_of_squares(x: NDArray[Any]) -> float:
+    """Sum in float64, in parts that stay in the processor's cache."""
+    flat, total = x.reshape(-1), 0.0
+    for start in range(0, flat.size, _BLOCK):
+        wide = flat[start : start + _BLOCK].astype(np.float64)
+        total += float(wide @ wide)
+    return total
