@@ -232,6 +232,9 @@ def test_attention_is_its_formula_in_each_head(
     assert_close(probabilities, expected_p, dtype)
     if causal:
         assert np.all(probabilities[expected_p == 0] == 0)
+    for block in (1, 2, 64):
+        out, _, _ = F.flash_attention(q, k, v, causal=causal, scale=scale, block=block)
+        assert_close(out, expected, dtype)
 
 
 # --- backwards, by differences ------------------------------------------------------------------------------
@@ -365,6 +368,16 @@ def test_attention_grad_is_the_derivative(
         dout,
         directions=4,
     )
+    for block in (1, 2, 64):
+        _, *rows = F.flash_attention(q, k, v, causal=causal, scale=0.7, block=block)
+        flash = F.flash_attention_grad(q, k, v, *rows, dout, causal=causal, scale=0.7, block=block)
+        assert_gradients(
+            lambda q, k, v: F.attention(q, k, v, causal=causal, scale=0.7)[0],
+            inputs,
+            dict(zip(inputs, flash, strict=True)),
+            dout,
+            directions=4,
+        )
 
 
 # --- properties ---------------------------------------------------------------------------------------------
@@ -463,6 +476,7 @@ def every_call(dtype: str) -> dict[str, tuple[Callable[..., Any], list[Array]]]:
     tables = F.rotary_tables(3, 6, 100.0, like=q)
     _, mean, rstd = F.layer_norm(x, gamma, beta, EPS)
     _, probabilities = F.attention(q, k, v, causal=True, scale=0.5)
+    _, *rows = F.flash_attention(q, k, v, causal=True, scale=0.5)
 
     # the scalars are NumPy's, which promote float32 to float64 where nobody takes care
 
@@ -477,6 +491,12 @@ def every_call(dtype: str) -> dict[str, tuple[Callable[..., Any], list[Array]]]:
 
     def attend_grad(*arrays: Array) -> Any:
         return F.attention_grad(*arrays, scale=np.float64(0.5))
+
+    def flash(*arrays: Array) -> Any:
+        return F.flash_attention(*arrays, causal=True, scale=np.float64(0.5), block=2)
+
+    def flash_grad(*arrays: Array) -> Any:
+        return F.flash_attention_grad(*arrays, causal=True, scale=np.float64(0.5), block=2)
 
     return {
         "linear": (F.linear, [x, weight.T, dz[0, 0]]),
@@ -503,6 +523,8 @@ def every_call(dtype: str) -> dict[str, tuple[Callable[..., Any], list[Array]]]:
         "rotary_grad": (F.rotary_grad, [dout, *tables]),
         "attention": (attend, [q, k, v]),
         "attention_grad": (attend_grad, [q, k, v, probabilities, dout]),
+        "flash_attention": (flash, [q, k, v]),
+        "flash_attention_grad": (flash_grad, [q, k, v, *rows, dout]),
     }
 
 
@@ -554,6 +576,9 @@ class OpaqueArray(NDArrayOperatorsMixin):
 
     def __getitem__(self, index: Any) -> "OpaqueArray":
         return self._method("__getitem__", index)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array[key] = opened(value)
 
     def __array__(self, *_: Any, **__: Any) -> Array:
         raise TypeError("an opaque array cannot become a real one")

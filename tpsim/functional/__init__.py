@@ -32,6 +32,7 @@ from tpsim.functional.attention import (
     causal_mask,
 )
 from tpsim.functional.dropout import dropout, dropout_grad
+from tpsim.functional.flash_attention import flash_attention, flash_attention_grad
 from tpsim.functional.linear import (
     add_linear_grad_weight,
     bias_grad,
@@ -63,6 +64,8 @@ __all__ = [
     "dropout",
     "dropout_grad",
     "erf",
+    "flash_attention",
+    "flash_attention_grad",
     "gelu",
     "gelu_grad",
     "gelu_tanh",

@@ -67,11 +67,7 @@ def attention_probabilities(
     """
     batch, heads, seq, _ = q.shape
     kv_heads, kv_seq = k.shape[1:3]
-    if heads % kv_heads:
-        raise ValueError(
-            f"attention: {heads} query heads cannot share {kv_heads} key/value heads evenly; "
-            f"pick heads as a multiple of kv_heads, such as {kv_heads * (heads // kv_heads + 1)}"
-        )
+    check_shared_heads(q, k)
     # float(): as a NumPy scalar, say 1/np.sqrt(size), the scale would turn float32 into float64
     scaled = _stack_heads(q, kv_heads) * float(scale)
     scores = (scaled @ k.swapaxes(-1, -2)).reshape(batch, heads, seq, kv_seq)
@@ -118,6 +114,16 @@ def attention_output_grad(probabilities: Array, v: Array, dout: Array) -> tuple[
     p, do = (_stack_heads(x, v.shape[1]) for x in (probabilities, dout))
     dp: Array = do @ v.swapaxes(-1, -2)
     return dp.reshape(probabilities.shape), p.swapaxes(-1, -2) @ do
+
+
+def check_shared_heads(q: Array, k: Array) -> None:
+    """Raise ValueError unless every key head has as many query heads."""
+    heads, kv_heads = q.shape[1], k.shape[1]
+    if heads % kv_heads:
+        raise ValueError(
+            f"attention: {heads} query heads cannot share {kv_heads} key/value heads evenly; "
+            f"pick heads as a multiple of kv_heads, such as {kv_heads * (heads // kv_heads + 1)}"
+        )
 
 
 def _stack_heads(x: Array, kv_heads: int) -> Array:

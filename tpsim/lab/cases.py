@@ -267,6 +267,7 @@ class AttentionCase(SquareCase):
     rotary_base: float | None = None
     qk_norm: bool = False
     bias: bool = False
+    flash: bool = False
     keep_gathered: bool = False
 
     @property
@@ -289,6 +290,7 @@ class AttentionCase(SquareCase):
             "rotary_base": self.rotary_base,
             "qk_norm": self.qk_norm,
             "bias": self.bias,
+            "flash": self.flash,
             "eps": EPS,
             "sequence_parallel": self.sequence_parallel,
             "keep_gathered": self.keep_gathered,

@@ -105,7 +105,7 @@ def dropouts(draw: DrawFn, /, ranks: Sequence[int] = RANKS, **fixed: Any) -> Dro
     """Blocks with dropout, recomputed or not."""
     own = {field.name for field in fields(DropoutCase)} - {field.name for field in fields(BlockCase)}
     of_block = {name: value for name, value in fixed.items() if name not in own}
-    block = draw(blocks(ranks=ranks, **{"qk_norm": False, **of_block}))
+    block = draw(blocks(ranks=ranks, **{"qk_norm": False, "flash": False, **of_block}))
     pick = picker(draw, fixed)
     rates = st.sampled_from(RATES[block.dtype])
     return DropoutCase(

@@ -71,14 +71,22 @@ def _parallel_norm(case: ParallelNormCase) -> Saved:
 
 @saved.register
 def _attention(case: AttentionCase) -> Saved:
-    """x; Q, K and V; the probabilities a/t·s²; what goes into the output projection; q and k unnormed."""
+    """x; Q, K and V; the output projection's input; q and k unnormed; the probabilities a/t·s².
+
+    Flash attention keeps two numbers a row in place of the probabilities.
+    """
     rows = case.batch * case.seq
     heads, kv_heads = case.heads // case.ranks, case.kv_heads_here
     q, kv = rows * heads * case.head_size, rows * kv_heads * case.head_size
-    activations = entering(case, case.hidden) + (q + 2 * kv) + rows * case.seq * heads + q
-    if not case.qk_norm:
-        return Saved(activations)
-    return Saved(activations + q + kv, rows * (heads + kv_heads))
+    activations, statistics = entering(case, case.hidden) + (q + 2 * kv) + q, 0
+    if case.flash:
+        statistics += 2 * rows * heads
+    else:
+        activations += rows * case.seq * heads
+    if case.qk_norm:
+        activations += q + kv
+        statistics += rows * (heads + kv_heads)
+    return Saved(activations, statistics)
 
 
 @saved.register

@@ -130,6 +130,9 @@ def parallel_norms(draw: DrawFn, /, ranks: Sequence[int] = RANKS, **fixed: Any) 
     )
 
 
+ATTENTION_SWITCHES = ("causal", "qk_norm", "bias", "flash", "sequence_parallel", "keep_gathered")
+
+
 def draw_attention(pick: Pick, t: int, *, qk_norm: bool) -> Fields:
     """Draw heads: t divides them; kv heads divide them, and divide t or are divided by it."""
     heads = pick("heads", FEW.map(lambda n: n * t))
@@ -151,7 +154,7 @@ def draw_attention(pick: Pick, t: int, *, qk_norm: bool) -> Fields:
 def attentions(draw: DrawFn, /, ranks: Sequence[int] = RANKS, **fixed: Any) -> AttentionCase:
     """Attentions: kv heads replicated or not, rotary or not, q and k normed or not."""
     pick = picker(draw, fixed)
-    switches = draw_switches(pick, "causal", "qk_norm", "bias", "sequence_parallel", "keep_gathered")
+    switches = draw_switches(pick, *ATTENTION_SWITCHES)
     common = draw_common(pick, ranks, sequence_parallel=switches["sequence_parallel"])
     heads = draw_attention(pick, common["ranks"], qk_norm=switches["qk_norm"])
     usual = st.just(heads["heads"] * heads["head_size"]).filter(lambda n: n >= WIDE) | HIDDEN
@@ -162,7 +165,7 @@ def attentions(draw: DrawFn, /, ranks: Sequence[int] = RANKS, **fixed: Any) -> A
 def blocks(draw: DrawFn, /, ranks: Sequence[int] = RANKS, **fixed: Any) -> BlockCase:
     """Transformer blocks with all their options."""
     pick = picker(draw, fixed)
-    switches = draw_switches(pick, "causal", "qk_norm", "bias", "sequence_parallel", "keep_gathered")
+    switches = draw_switches(pick, *ATTENTION_SWITCHES)
     common = draw_common(pick, ranks, sequence_parallel=switches["sequence_parallel"])
     return BlockCase(
         hidden=pick("hidden", HIDDEN),

@@ -56,6 +56,8 @@ class LanguageModel(Layer):
         Rate for the attentions' probabilities.
     recompute : {"none", "selective", "full"}
         What blocks run again in backward rather than keep it.
+    flash : bool
+        Attention in blocks of queries, which keeps no probabilities; see `Attention`.
     ignore_index, label_smoothing, z_loss
         As for `VocabParallelCrossEntropy`.
     fused_loss : bool
@@ -90,6 +92,7 @@ class LanguageModel(Layer):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         recompute: Recompute = "none",
+        flash: bool = False,
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         z_loss: float = 0.0,
@@ -125,6 +128,7 @@ class LanguageModel(Layer):
                 dropout=dropout,
                 attention_dropout=attention_dropout,
                 recompute=recompute,
+                flash=flash,
                 keep_gathered=keep_gathered,
                 overlap=overlap,
                 **how,

@@ -15,6 +15,8 @@ from tpsim.functional import (
     attention_output_grad,
     attention_probabilities,
     attention_probabilities_grad,
+    flash_attention,
+    flash_attention_grad,
     rotary,
     rotary_grad,
     rotary_tables,
@@ -62,6 +64,9 @@ class Attention(Layer):
     recompute : bool
         Run the core, softmax(Q Kᵀ/√d) V with its dropout, again in backward rather than keep its
         probabilities and masks: selective recompute.
+    flash : bool
+        Compute the core in blocks of queries, as FlashAttention does: probabilities are not kept, and where
+        the mask hides them not computed. Without dropout only.
     overlap : {"none", "dw", "decomposed"}
         What communication is hidden behind GEMMs; see `overlap`.
     eps : float
@@ -71,7 +76,8 @@ class Attention(Layer):
     ----------
     Shoeybi et al. (2019), "Megatron-LM", section 3, figure 3b; Ainslie et al. (2023), "GQA"; Su et al.
     (2021), "RoFormer", equation 34; Henry et al. (2020), "Query-key normalization for transformers";
-    Korthikanti et al. (2022), "Reducing activation recomputation", section 5, for `recompute`.
+    Korthikanti et al. (2022), "Reducing activation recomputation", section 5, for `recompute`; Dao et al.
+    (2022), "FlashAttention", for `flash`.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class Attention(Layer):
         keep_gathered: bool = False,
         dropout: float = 0.0,
         recompute: bool = False,
+        flash: bool = False,
         overlap: Overlap = "none",
         eps: float = 1e-5,
         rng: np.random.Generator | None = None,
@@ -110,6 +117,11 @@ class Attention(Layer):
                 f"Attention: {heads} heads can't share {kv_heads} kv heads evenly; pick kv_heads that "
                 f"divides {heads}"
             )
+        if flash and dropout:
+            raise ValueError(
+                f"Attention: dropout {dropout} drops probabilities, and flash attention has none at hand; "
+                "pick dropout 0, or flash=False"
+            )
         check_divides("Attention", "heads", heads, group, pad=False)
         size = hidden // heads if head_size is None else head_size
         kv = kv_piece(kv_heads, size, group)
@@ -121,6 +133,7 @@ class Attention(Layer):
         self.rotary_base = rotary_base
         self.rotary_scaling = rotary_scaling
         self.recompute = recompute
+        self.flash = flash
         self.qkv = column_parallel(overlap)(
             hidden,
             (heads + 2 * kv_heads) * size,
@@ -177,6 +190,10 @@ class Attention(Layer):
 
     def _attend(self, q: Array, k: Array, v: Array) -> Array:
         """The core. Without dropout, `dropped` is the probabilities themselves, and costs nothing."""
+        if self.flash:
+            out, maximum, total = flash_attention(q, k, v, causal=self.causal, scale=self.scale)
+            self.save_statistics(maximum=maximum, total=total)
+            return out
         probabilities = attention_probabilities(q, k, causal=self.causal, scale=self.scale)
         self.save(probabilities=probabilities)
         dropped = self.dropout.forward(probabilities)
@@ -184,6 +201,9 @@ class Attention(Layer):
         return attention_output(dropped, v)
 
     def _attend_grad(self, q: Array, k: Array, v: Array, dout: Array) -> tuple[Array, Array, Array]:
+        if self.flash:
+            rows = (self.take("maximum"), self.take("total"))
+            return flash_attention_grad(q, k, v, *rows, dout, causal=self.causal, scale=self.scale)
         ddropped, dv = attention_output_grad(self.take("dropped"), v, dout)
         dp = self.dropout.backward(ddropped)
         p = self.take("probabilities")

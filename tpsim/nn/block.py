@@ -42,6 +42,8 @@ class TransformerBlock(Layer):
     recompute : {"none", "selective", "full"}
         What runs again in backward rather than being kept: the attention's core, or all of the block,
         with its two forward all-reduces. The gradients are the same bits; see `recompute`.
+    flash : bool
+        Attention in blocks of queries, which keeps no probabilities; see `Attention`.
     sequence_parallel : bool
         x and y are cut along the sequence, [b, s/t, h]; see `borders`.
     keep_gathered : bool
@@ -73,6 +75,7 @@ class TransformerBlock(Layer):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         recompute: Recompute = "none",
+        flash: bool = False,
         sequence_parallel: bool = False,
         keep_gathered: bool = False,
         overlap: Overlap = "none",
@@ -105,6 +108,7 @@ class TransformerBlock(Layer):
             keep_gathered=keep_gathered,
             dropout=attention_dropout,
             recompute=recompute == "selective",
+            flash=flash,
             overlap=overlap,
             eps=eps,
             rng=rng,
