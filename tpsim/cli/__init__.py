@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tpsim.cli.bench import bench
 from tpsim.cli.calibrate import calibrate
 from tpsim.cli.demo import demo
 from tpsim.cli.estimate import estimate
@@ -26,6 +27,7 @@ from tpsim.cli.validate import validate
 from tpsim.cli.verify import verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(bench)
 app.command()(calibrate)
 app.command()(demo)
 app.command()(estimate)

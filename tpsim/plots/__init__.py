@@ -4,6 +4,7 @@ Every function returns a `Figure` and touches no global state of matplotlib's: n
 """
 
 from tpsim.plots.activations import activations
+from tpsim.plots.bench import bench
 from tpsim.plots.communication import communication
 from tpsim.plots.fsdp import fsdp
 from tpsim.plots.loss import loss
@@ -18,6 +19,7 @@ from tpsim.plots.traffic import traffic
 
 __all__ = [
     "activations",
+    "bench",
     "communication",
     "from_rows",
     "fsdp",
