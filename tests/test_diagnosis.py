@@ -1,5 +1,6 @@
 """What goes wrong between ranks is told: each rank, its call and its line; at once, and on every rank."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,6 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tpsim
@@ -340,9 +343,27 @@ def test_a_cycle_of_receives_is_named(schedule: Any) -> None:
         f"rank 0: recv(from rank 1, any tag)  at {line('cycle')}main",
         "rank 1: recv(from rank 2",
         "rank 2: recv(from rank 0",
-        "rank 0 waits for rank 1 waits for rank 2 waits for rank 0: let one of them send first",
+        f"wait cycle: rank 0 in recv from 1 at {line('cycle')}main → rank 1 in recv from 2 at ",
+        f"→ rank 2 in recv from 0 at {line('cycle')}main → rank 0",
+        "let one of them send first",
         "or use Sendrecv",
     )
+
+
+@given(st.integers(2, 8).flatmap(lambda n: st.lists(st.integers(0, n - 1), min_size=n, max_size=n)))
+def test_the_cycle_that_is_named_is_one(awaited: list[int]) -> None:
+    """Every rank awaits another's message (or its own): there is always a cycle, and perhaps several."""
+
+    def main(comm: VirtualComm) -> None:
+        comm.recv(source=awaited[comm.rank])
+
+    text = told(DeadlockError, main, len(awaited), schedule="lockstep")
+    (cycle,) = re.findall(r"wait cycle: (.*)", text)
+    if "more" not in cycle:
+        steps = [(int(a), int(b)) for a, b in re.findall(r"rank (\d) in recv from (\d) at", cycle)]
+        assert all(awaited[rank] == other for rank, other in steps)
+        assert [other for _, other in steps] == [rank for rank, _ in steps[1:] + steps[:1]]
+        assert len({rank for rank, _ in steps}) == len(steps)
 
 
 @schedules
@@ -357,7 +378,8 @@ def test_a_cycle_of_sends_is_found_whatever_is_buffered(schedule: Any, check: bo
         told(DeadlockError, main, 2, schedule=schedule),
         f"rank 0: send(shape (100000,), float64, to rank 1)  at {line('sends first')}main",
         "rank 1: send(shape (100000,), float64, to rank 0)",
-        "rank 0 waits for rank 1 waits for rank 0: let one of them receive first",
+        f"wait cycle: rank 0 in send to 1 at {line('sends first')}main ↔ rank 1 in send to 0 at ",
+        "let one of them receive first",
     )
 
 
@@ -372,9 +394,9 @@ def test_a_message_to_the_wrong_rank_or_with_the_wrong_tag_is_named(schedule: An
     says(
         told(DeadlockError, main, 3, schedule=schedule),
         "rank 1 of 3 waits, the others returned",
-        f"rank 1: recv(from rank 0, tag 6)  at {line('waits for tag 6')}main",
-        "never sent: check the destination and tag",
-        f"sent and not received: rank 0 to rank 1 with tag 5  at {line('wrong tag')}main",
+        f"rank 1: Recv(from rank 0, tag 6)  at {line('waits for tag 6')}main",
+        f"rank 0 sent rank 1 a message with tag 5 ({line('wrong tag')}main), and rank 1 waits for "
+        "one from rank 0, tag 6: use one tag on both sides",
     )
 
 
@@ -391,7 +413,7 @@ def test_a_send_that_nobody_receives_is_named(schedule: Any) -> None:
         line("nobody receives"),
     )
     text = told(DeadlockError, main, 2, 10**5, schedule=schedule)
-    says(text, "rank 0: send(to rank 1, tag 0, 800000 bytes), not yet received", line("nobody receives"))
+    says(text, "rank 0: Send(to rank 1, tag 0, 800000 bytes), not yet received", line("nobody receives"))
     says(text, "rank 1: returned from main", "never received: check that every send has a receive")
 
 
@@ -475,6 +497,142 @@ def test_a_thousand_ranks_make_a_short_report(schedule: Any) -> None:
     assert max(map(len, text.splitlines())) < 400
 
 
+@schedules
+def test_calls_have_the_names_that_the_program_called_them_by(schedule: Any) -> None:
+    def main(comm: VirtualComm) -> None:
+        x, other = np.zeros(2), (comm.rank + 1) % comm.size
+        if comm.rank == 0:
+            comm.Ssend(x, other, tag=3)  # Ssend
+        if comm.rank == 1:
+            request = comm.Irecv(x, other, tag=4)  # Irecv
+            request.Wait()  # waits for Irecv
+        if comm.rank == 2:
+            requests = [comm.Issend(x, other), comm.Irecv(x, other)]  # two calls
+            Request.Waitall(requests)
+        if comm.rank == 3:
+            comm.Sendrecv(x, other, 1, x, other)  # both
+        if comm.rank == 4:
+            comm.Probe(other)  # probes
+        if comm.rank == 5:
+            comm.Ibarrier().wait()  # alone
+
+    says(
+        told(DeadlockError, main, 6, schedule=schedule),
+        f"rank 0: Ssend(to rank 1, tag 3, 16 bytes), not yet received  at {line('Ssend')}main",
+        f"rank 1: Wait on Irecv(from rank 2, tag 4), begun at {line('Irecv')}main  at ",
+        line("waits for Irecv"),
+        "rank 2: Waitall on ",
+        f"begun at {line('two calls')}main",
+        "rank 3: Sendrecv(",
+        line("both"),
+        f"rank 4: Probe(from rank 5, any tag)  at {line('probes')}main",
+        "rank 5: wait on Ibarrier(",
+        line("alone"),
+    )
+
+
+@schedules
+def test_a_cycle_through_a_collective_is_named(schedule: Any) -> None:
+    def main(comm: VirtualComm) -> None:
+        if comm.rank == 0:
+            comm.recv(source=1)  # before the barrier
+        comm.Barrier()  # the barrier
+        if comm.rank == 1:
+            comm.send(None, 0)
+
+    says(
+        told(DeadlockError, main, 3, schedule=schedule),
+        f"wait cycle: rank 0 in recv from 1 at {line('before the barrier')}main ↔ rank 1 in Barrier ",
+        f"awaiting 0 at {line('the barrier')}main",
+        "rank 0 never called Barrier; every rank of a group must call it",
+    )
+
+
+@schedules
+def test_a_message_from_another_rank_than_awaited_is_named(schedule: Any) -> None:
+    def main(comm: VirtualComm) -> None:
+        if comm.rank == 0:
+            comm.recv(source=2)
+        if comm.rank == 1:
+            comm.send(None, 0)  # not awaited
+
+    says(
+        told(DeadlockError, main, 3, schedule=schedule),
+        f"rank 1 sent rank 0 a message with tag 0 ({line('not awaited')}main), and rank 0 waits",
+        "for one from rank 2",
+        "receive from the rank that sends, or from ANY_SOURCE",
+    )
+
+
+MISFITS: list[tuple[Callable[[VirtualComm], object], Callable[[VirtualComm], object], str]] = [
+    (
+        lambda comm: comm.Send(np.zeros(9), 1),
+        lambda comm: comm.Recv(np.zeros(4), 0),
+        "Recv: rank 0 sent 9 × float64 (Send at {}), and the buffer of rank 1 is 4 × float64; make the",
+    ),
+    (
+        lambda comm: comm.Send(np.zeros(4, np.int32), 1),
+        lambda comm: comm.Irecv(np.zeros(4, np.float32), 0).Wait(),
+        "Irecv: rank 0 sent 4 × int32 (Send at {}), and the buffer of rank 1 is 4 × float32; receive into an "
+        "array of int32, or send float32",
+    ),
+    (
+        lambda comm: comm.Send(np.zeros(4), 1),
+        lambda comm: comm.Recv(np.zeros(2, np.float32), 0),
+        "Recv: rank 0 sent 4 × float64 (Send at {}), and the buffer of rank 1 is 2 × float32; receive into "
+        "an array of float64, or send float32",
+    ),
+    (
+        lambda comm: comm.send("words", 1),
+        lambda comm: comm.Recv(np.zeros(4), 0),
+        "Recv: rank 0 sent an object (send at {}), and the buffer of rank 1 is 4 × float64; use the capital",
+    ),
+    (
+        lambda comm: comm.Send(np.zeros(4), 1),
+        lambda comm: comm.recv(source=0),
+        "recv: rank 0 sent 4 × float64 (Send at {}), and rank 1 receives an object; use the capital form",
+    ),
+]
+
+
+@schedules
+@pytest.mark.parametrize(("send", "receive", "words"), MISFITS)
+def test_a_message_that_does_not_fit_is_told_with_both_sides(
+    schedule: Any,
+    send: Callable[[VirtualComm], object],
+    receive: Callable[[VirtualComm], object],
+    words: str,
+) -> None:
+    def main(comm: VirtualComm) -> None:
+        send(comm) if comm.rank == 0 else receive(comm)
+
+    where = f"test_diagnosis.py:{send.__code__.co_firstlineno} in <lambda>"
+    says(told(TruncationError, main, 2, schedule=schedule), words.format(where))
+
+
+@schedules
+def test_requests_that_nobody_waited_for_are_told_of(schedule: Any) -> None:
+    def main(comm: VirtualComm) -> None:
+        x = np.zeros(2)
+        if comm.rank == 0:
+            comm.Isend(x, 1, tag=5)  # forgotten send
+            comm.Isend(x, 1).Wait()
+        else:
+            comm.Irecv(x, 0, tag=5)  # forgotten receive
+            comm.Recv(x, 0)
+        comm.Ibarrier()  # forgotten barrier
+
+    says(
+        told(UnfinishedError, main, 2, schedule=schedule),
+        "every rank returned, and calls that were begun were never completed:",
+        "rank 0 began Isend(to rank 1, tag 5, 16 bytes) and never waited for it  at ",
+        f"{line('forgotten send')}main",
+        f"rank 0 began Ibarrier() and never waited for it  at {line('forgotten barrier')}main",
+        f"rank 1 began Irecv(from rank 0, tag 5) and never waited for it  at {line('forgotten receive')}main",
+        "keep the request of every non-blocking call, and Wait for it",
+    )
+
+
 # -- polling -------------------------------------------------------------------------------------------------
 
 
@@ -496,9 +654,9 @@ def test_polling_for_what_never_comes_is_a_deadlock(schedule: Any, monkeypatch: 
     says(
         told(DeadlockError, main, 3, schedule=schedule),
         "ranks 0, 1 of 3 wait",
-        "rank 0: asks again and again for recv(from rank 1, any tag)",
+        "rank 0: asks again and again for irecv(from rank 1, any tag)",
         f"at {line('polls')}main",
-        "rank 1: recv(from rank 0",
+        "rank 1: wait on irecv(from rank 0",
         "rank 2: returned",
     )
 

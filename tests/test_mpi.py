@@ -146,8 +146,35 @@ def test_the_watchdog_says_how_long_and_blames_who_is_not_there() -> None:
         "  rank 2: not known here: on another host, or in no group with this rank",
         "rank 1 never called barrier; every rank of a group must call it, in the same order: look for a "
         "branch that depends on the rank",
-        "(if a rank is only slow, set the environment's TPSIM_TIMEOUT to more seconds; 0: no limit)",
+        "(if a rank is only slow, set --timeout, or the environment's TPSIM_TIMEOUT, to more seconds; 0: no "
+        "limit)",
     ]
+
+
+def test_the_watchdog_shows_the_lines_that_each_rank_is_in() -> None:
+    waits = ("a.py:9: main()", "a.py:3 in main: group.barrier()")
+    rows = {
+        0: Row("barrier(ring)", "a.py:3 in main", 31.2, "barrier", None, waits),
+        1: Row("running", "a.py:5 in main", stack=("a.py:5 in main: time.sleep(100)",)),
+        2: Row("barrier(ring)", "a.py:3 in main", 31.2, "barrier", None, waits),
+        3: UNKNOWN,
+    }
+    assert explanation("barrier", rows, 30.0).splitlines()[5:-1] == [
+        "where each is, the innermost line last:",
+        "  ranks 0, 2:",
+        "    a.py:9: main()",
+        "    a.py:3 in main: group.barrier()",
+        "  rank 1:",
+        "    a.py:5 in main: time.sleep(100)",
+    ]
+
+
+def test_the_watchdog_says_that_a_fault_was_asked_for() -> None:
+    rows = {
+        0: Row("barrier(ring)", "a.py:3 in main", 31.2, "barrier", None),
+        1: Row("stalled at barrier(ring), as fault '…' asks for", "a.py:3 in main", struck=True),
+    }
+    assert "\nrank 1 can't go on because of a fault that was asked for" in explanation("barrier", rows, 30.0)
 
 
 def test_the_watchdog_blames_the_end_of_a_chain_of_waiting_ranks() -> None:

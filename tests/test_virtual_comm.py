@@ -145,11 +145,11 @@ def test_wildcards_take_every_message_once_and_status_tells_whose(schedule: Any)
             assert (buffer[:source] == source).all()
             assert not buffer[source:].any()
             seen.append(
-                (source, status.Get_tag(), status.Get_count("d"), status.count, status.Get_count("V3"))
+                (source, status.Get_tag(), status.Get_count("d"), status.count, status.Get_count("D"))
             )
         return sorted(seen)
 
-    expected = [(r, 10 + r, r, 8 * r, 8 * r // 3 if 8 * r % 3 == 0 else UNDEFINED) for r in range(1, 5)]
+    expected = [(r, 10 + r, r, 8 * r, r // 2 if r % 2 == 0 else UNDEFINED) for r in range(1, 5)]
     assert run(main, 5, schedule=schedule)[0] == expected
 
 
@@ -242,9 +242,9 @@ def test_a_message_that_does_not_fit_is_an_error_of_the_receiver(schedule: Any) 
             comm.Recv(buffer)
 
     for send, buffer, words in [
-        (lambda c: c.Send(np.zeros(3), 1), np.zeros(2), "sent 3 elements.*holds 2.*at least as long"),
-        (lambda c: c.Send(np.zeros(2), 1), np.zeros(2, "f4"), "float64.*float32.*sender's dtype"),
-        (lambda c: c.send([0], 1), np.zeros(2), "an object.*a buffer.*both sides"),
+        (lambda c: c.Send(np.zeros(3), 1), np.zeros(2), "sent 3 × float64.*is 2 × float64.*at least as long"),
+        (lambda c: c.Send(np.zeros(2), 1), np.zeros(2, "f4"), "float64.*float32.*or send float32"),
+        (lambda c: c.send([0], 1), np.zeros(2), "an object.*the buffer.*both sides"),
     ]:
         with pytest.raises(TruncationError, match=words):
             run(main, 2, send, buffer, schedule=schedule)
@@ -301,13 +301,11 @@ def test_buffers_may_say_count_and_type(schedule: Any) -> None:
 
 def test_a_buffer_specification_that_can_not_be_met_is_refused() -> None:
     x = np.zeros(4)
-    with pytest.raises(ValueError, match="count 5 asks for 5 elements and the buffer holds 4"):
+    with pytest.raises(ValueError, match="count 5 asks for bytes 0 to 40, and the buffer holds 32"):
         run(lambda comm: comm.Send([x, 5], 0), 1)
-    with pytest.raises(ValueError, match="count 3 asks for 6 elements and the buffer holds 4"):
+    with pytest.raises(ValueError, match="count 3 asks for bytes 24 to 48, and the buffer holds 32"):
         run(lambda comm: comm.Allgather([x, 3], [x, 3]), 2)
-    with pytest.raises(NotImplementedError, match="without displacements"):
-        run(lambda comm: comm.Send([x, (2, 1)], 0), 1)
-    with pytest.raises(NotImplementedError, match="datatype 'nonsense'"):
+    with pytest.raises(KeyError, match=r"datatype .*nonsense.*no MPI type"):
         run(lambda comm: comm.Send([x, "nonsense"], 0), 1)
 
 
@@ -335,7 +333,7 @@ def test_mpi4pys_own_constants_are_understood(schedule: Any) -> None:
         comm.Recv([y, 2, MPI.DOUBLE], MPI.ANY_SOURCE, MPI.ANY_TAG, status)
         comm.send(1, MPI.PROC_NULL)
         assert comm.recv(source=MPI.PROC_NULL) is None
-        assert comm.Split(MPI.UNDEFINED) is None
+        assert comm.Split(MPI.UNDEFINED) == MPI.COMM_NULL
         return x[0], total, y[0], status.Get_source(), status.Get_count(MPI.DOUBLE)
 
     for rank, got in enumerate(run(main, 3, schedule=schedule)):
@@ -346,7 +344,8 @@ def test_mpi4pys_own_constants_are_understood(schedule: Any) -> None:
 def test_each_mpi_library_may_number_its_constants_as_it_likes(
     any_source: int, proc_null: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = types.SimpleNamespace(ANY_SOURCE=any_source, PROC_NULL=proc_null, Op=type("Op", (), {}))
+    classes = {name: type(name, (), {}) for name in ("Op", "Comm")}
+    fake = types.SimpleNamespace(ANY_SOURCE=any_source, PROC_NULL=proc_null, ROOT=-3, **classes)
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", fake)
 
     def main(comm: VirtualComm) -> Any:
@@ -512,8 +511,7 @@ def test_an_unknown_reduction_is_refused() -> None:
         run(lambda comm: comm.Allreduce(np.zeros(1), np.zeros(1), "sum"), 1)
     with pytest.raises(ValueError, match="2 objects for 3 ranks"):
         run(lambda comm: comm.alltoall([1, 2]), 3)
-    with pytest.raises(ValueError, match="None for 3 ranks"):
-        run(lambda comm: comm.scatter(None), 3)
+    assert run(lambda comm: comm.scatter(None), 3) == [None] * 3  # as in mpi4py
 
 
 # -- communicators -------------------------------------------------------------------------------------------
@@ -530,7 +528,7 @@ def test_split_groups_by_color_and_orders_by_key_then_rank(
 ) -> None:
     def main(comm: VirtualComm) -> Any:
         part = comm.Split(colors[comm.rank], keys[comm.rank])
-        return None if part is None else part.allgather(comm.rank)
+        return part.allgather(comm.rank) if part else None
 
     ranks = range(len(colors))
     for rank, got in enumerate(run(main, len(colors), schedule=schedule)):
@@ -732,7 +730,7 @@ def test_what_was_left_behind_is_told(schedule: Any) -> None:
         run(main, 2, schedule=schedule)
     text = str(caught.value)
     assert "rank 0 sent rank 1 a message (tag 3" in text
-    assert "rank 1 began recv(from rank 0, tag 4), and nothing came" in text
+    assert "rank 1 began irecv(from rank 0, tag 4), and nothing came" in text
     assert text.count("test_virtual_comm.py") == 2
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tpsim.cli.faults import TimeoutOption
 from tpsim.cli.trace_file import check_trace_file
 from tpsim.cli.usage import UsageError, usage_errors
 
@@ -40,6 +41,7 @@ def demo(
     trace: Annotated[
         Path | None, typer.Option(help="File for a Chrome trace: open it on ui.perfetto.dev.")
     ] = None,
+    timeout: TimeoutOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and draw nothing.")] = False,
 ) -> None:
     """Run a transformer block on several ranks, forward and backward.
@@ -85,7 +87,7 @@ def demo(
         if world == "mpi" and not inside:
             raise typer.Exit(mpi.start_again_under_mpiexec(config.ranks))
     try:
-        reports = launch(on_rank, config.ranks, config, trace is not None)
+        reports = launch(on_rank, config.ranks, config, trace is not None, timeout=timeout)
     except MemoryError:
         raise UsageError(
             "this block does not fit the machine's memory; pick a smaller --batch, --seq or --hidden"

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tpsim.cli.faults import (
+    FaultOption,
+    TimeoutOption,
+    failures_told,
+    faults_of,
+    refuse_endless,
+    tell_missed,
+)
 from tpsim.cli.trace_file import check_trace_file
 from tpsim.cli.usage import UsageError, usage_errors
 
 if TYPE_CHECKING:
+    from tpsim.comm.faults import Fault
     from tpsim.trace.profile import Profile
     from tpsim.train import Corpus, Metrics, TrainConfig
+
+
+_CHECKS = {"none": False, "calls": None, "data": "data"}  # calls: unless the environment says otherwise
 
 
 def train(
@@ -59,6 +71,11 @@ def train(
         Path | None,
         typer.Option(help="File for a Chrome trace of steps 2 to 4: open it on ui.perfetto.dev."),
     ] = None,
+    check: Annotated[
+        str, typer.Option(help="What ranks compare: calls, data (checksums too), or none.")
+    ] = "calls",
+    timeout: TimeoutOption = None,
+    fault: FaultOption = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time of steps 2 to 21 went, by layer.")
     ] = False,
@@ -72,6 +89,8 @@ def train(
     with usage_errors():
         if schedule not in ("lockstep", "free"):
             raise ValueError(f"schedule {schedule!r} is not known; pick lockstep or free")
+        if check not in _CHECKS:
+            raise ValueError(f"check {check!r} is not known; pick one of {', '.join(_CHECKS)}")
         if profile and schedule == "lockstep" and not mpi.under_mpiexec():
             raise ValueError(
                 "--profile with lockstep: ranks take turns, so a collective would last as long as the "
@@ -83,6 +102,9 @@ def train(
 
         saved = saved_settings(resume) if resume else {}
         count, tp, dp = _mesh(ranks, tp, dp, saved)
+        faults = faults_of(fault, count, ("collective", "step"))
+        if mpi.under_mpiexec() and (check == "none" or timeout == 0):
+            refuse_endless(faults)
         settings: dict[str, Any] = {
             "model": model,
             "sequence_parallel": sp,
@@ -111,12 +133,13 @@ def train(
         check_trace_file(trace)
     shown = _Progress(config, quiet=mpi.rank_of_job() != 0)
     began = time.perf_counter()
-    with shown:
+    with failures_told(_go_on(config.out)), shown:
         file = None if trace is None else str(trace)
         turns: Any = schedule
         looks: list[Profile] = []  # of rank 0; it lives in this process in every world
         told = looks.append if profile else None
-        metrics = launch(_on_rank, count, config, corpus, shown.tell, file, told, schedule=turns)[0]
+        what = (faults, config, corpus, shown.tell, file, told, _CHECKS[check])
+        metrics = launch(_on_rank, count, *what, schedule=turns, timeout=timeout)[0]
     if isinstance(metrics, UsageError):
         raise metrics
     if mpi.rank_of_job() != 0:
@@ -130,15 +153,21 @@ def train(
         _show_profile(look, config)
 
 
-def _on_rank(comm: Any, *what: Any) -> list[Metrics] | UsageError:
+def _on_rank(comm: Any, faults: Sequence[Fault], *what: Any) -> list[Metrics] | UsageError:
     """Train; a checkpoint that won't do is no accident that should end an MPI job with a traceback."""
+    from tpsim.comm.faults import injected
     from tpsim.train import ResumeError
     from tpsim.train import train as on_rank
 
     try:
-        return on_rank(comm, *what)
+        with injected(faults, comm, tell_missed):
+            return on_rank(comm, *what)
     except ResumeError as error:
         return UsageError(str(error))
+
+
+def _go_on(out: str | None) -> str:
+    return "" if out is None else f"what was saved until then is in {out}: go on with --resume {out}"
 
 
 def _given(context: typer.Context, name: str) -> bool:

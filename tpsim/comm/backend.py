@@ -58,9 +58,17 @@ class Backend(ABC):
     ----------
     counted : bool
         Whether sent messages are counted one by one (else they are the algorithm's closed form).
+    damage : int or None
+        A fault: a bit of what this rank sends in its next call is turned over, drawn by this seed.
     """
 
     counted: bool
+    damage: int | None = None
+
+    def take_damage(self) -> int | None:
+        """Return the fault of the call that begins now."""
+        seed, self.damage = self.damage, None
+        return seed
 
     def flat(self, x: Array) -> Array:
         """Return x as the contiguous 1-D buffer that is sent."""

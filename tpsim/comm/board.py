@@ -32,6 +32,10 @@ class Row(NamedTuple):
     """The call's."""
     needs: tuple[int, ...] | None = ()
     """World ranks without which the call can't complete; None: everybody."""
+    stack: tuple[str, ...] = ()
+    """The lines of code that it is in, the innermost last."""
+    struck: bool = False
+    """Whether a fault, which was asked for, is why it does not go on."""
 
 
 RUNNING = "running"
@@ -66,7 +70,8 @@ class Board:
         """Fill this rank's row."""
         text = json.dumps(row)
         if len(text) > _ROW_BYTES:
-            text = json.dumps(row._replace(doing=f"{row.doing[:200]} …", line=row.line[-200:], needs=()))
+            row = row._replace(doing=f"{row.doing[:200]} …", line=row.line[-200:], needs=(), stack=())
+            text = json.dumps(row)
         os.pwrite(self._file, text.encode().ljust(_ROW_BYTES), self._seat * _ROW_BYTES)
 
     def read(self) -> dict[int, Row]:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tpsim.comm import watch
+from tpsim.comm import faults, watch
 from tpsim.comm.algorithms import ALGORITHMS
 from tpsim.comm.backend import UFUNCS, Array, Backend, Pending, Reduction
 from tpsim.comm.call_marker import CallMarker
 from tpsim.comm.dry_backend import DryBackend, DryComm
+from tpsim.comm.faults.faulty_backend import FaultyBackend
 from tpsim.comm.handle import Handle, joined_shape
 from tpsim.comm.meeting_backend import MeetingBackend
 from tpsim.comm.message_backend import MessageBackend
@@ -20,6 +21,7 @@ from tpsim.comm.mpi_backend import MPIBackend
 from tpsim.comm.point_to_point import recv, send
 from tpsim.comm.signature import Signature, signature
 from tpsim.comm.virtual import VirtualComm
+from tpsim.comm.wire import Check
 
 _NARROW = frozenset({"bfloat16", "float16"})
 
@@ -40,10 +42,12 @@ class Group:
         bits are the same on virtual ranks and under mpiexec.
     name : str, optional
         The group's name in traces and messages.
-    check : bool, optional
+    check : bool or "data", optional
         Ranks compare what they call before each collective, so that a difference is an error on every
-        rank; under mpiexec, a collective that hangs is reported and the job ended. Default: True, or
-        the environment's TPSIM_CHECK (0 or 1).
+        rank; under mpiexec, a collective that hangs is reported and the job ended. "data": also, every
+        message's checksum follows it, so that data damaged on the way is an error (`CorruptionError`);
+        it costs a pass over each array that is sent or received, and twice the messages. Default: True,
+        or the environment's TPSIM_CHECK (0, 1 or data).
     messages : bool, optional
         Whether to send the algorithm's messages. Default: only where ranks can't see each other's
         arrays. On virtual ranks the same bits are otherwise computed at once, and a trace shows the
@@ -76,7 +80,7 @@ class Group:
         algorithm: str = "ring",
         *,
         name: str = "tp",
-        check: bool | None = None,
+        check: Check | None = None,
         messages: bool | None = None,
         accumulate: Literal["storage", "float32"] = "storage",
         private: bool = False,
@@ -90,6 +94,13 @@ class Group:
                 f"Group: accumulate {accumulate!r} is not known; pick 'storage' or 'float32', whichever sums "
                 "of narrow floats are added up in"
             )
+        if check is None:
+            check = _default_check()
+        if check == "data" and algorithm == "mpi" and not isinstance(comm, VirtualComm):
+            raise ValueError(
+                'Group: check="data" compares the messages of an algorithm, and those of "mpi" are the '
+                'library\'s own; pick a hand-written algorithm, such as "ring", or check=True'
+            )
         if not hasattr(comm, "Get_rank"):
             raise TypeError(
                 f"Group: a {type(comm).__name__} is not a communicator; pass the one that main got from run "
@@ -99,7 +110,7 @@ class Group:
         self.size: int = comm.Get_size()
         self.algorithm = algorithm
         self.name = name
-        self.check = os.environ.get("TPSIM_CHECK", "1") != "0" if check is None else check
+        self.check = check
         self.accumulate = accumulate
         self._messages = messages
         with watch.making(f"Group {name!r}", comm):
@@ -107,6 +118,9 @@ class Group:
             self._backend = self._choose_backend()
             self._marker = self._choose_marker()
         self._meets = isinstance(self._backend, MeetingBackend)
+        self._faults = faults.active()
+        if self._faults is not None:
+            self._backend = FaultyBackend(self._backend, self._faults)
         self._parts: dict[int, Group] = {}
         self.begun = self._comm.begun if isinstance(self._comm, VirtualComm) else {}
 
@@ -114,10 +128,12 @@ class Group:
         if isinstance(self._comm, DryComm):
             return DryBackend(self._comm)
         if isinstance(self._comm, VirtualComm) and (self.algorithm == "mpi" or not self._messages):
-            return MeetingBackend(self._comm, self.algorithm)
+            return MeetingBackend(self._comm, self.algorithm, checksums=self.check == "data")
         if self.algorithm == "mpi":
-            return MPIBackend(self._comm, check=self.check)
-        return MessageBackend(self._comm, self.algorithm, check=self.check)
+            return MPIBackend(self._comm, check=bool(self.check))
+        return MessageBackend(
+            self._comm, self.algorithm, check=bool(self.check), checksums=self.check == "data"
+        )
 
     def _choose_marker(self) -> CallMarker | None:
         if isinstance(self._comm, VirtualComm):
@@ -268,7 +284,9 @@ class Group:
     def _prepare_send(self, x: Array, to: int, tag: int) -> Handle:
         self._check_rank("send", "to", to)
         call = self._call("send", x, "", to, "")
-        return self._handle(call, send(self._comm, x, to, tag, check=self.check), x.shape, talks=True)
+        fault = None if self._faults is None else self._faults.count("message", call)
+        pending = send(self._comm, x, to, tag, check=self.check, fault=fault)
+        return self._handle(call, pending, x.shape, talks=True)
 
     def _prepare_recv(self, like: Array, source: int, tag: int, out: Array | None) -> Handle:
         self._check_rank("recv", "source", source)
@@ -407,6 +425,12 @@ class Group:
             )
         blocks = x.reshape(*x.shape[:axis], self.size, length // self.size, *x.shape[axis + 1 :])
         return np.moveaxis(blocks, axis, 0)
+
+
+def _default_check() -> Check:
+    """Return what the environment says of checks."""
+    text = os.environ.get("TPSIM_CHECK", "1")
+    return "data" if text == "data" else text != "0"
 
 
 def _not_an_array(operation: str, x: object) -> TypeError:

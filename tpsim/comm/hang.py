@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tpsim.comm.board import RUNNING, UNKNOWN, Row
-from tpsim.comm.signature import POINT_TO_POINT, Standing, absence, name_ranks, report
+from tpsim.comm.signature import POINT_TO_POINT, Standing, absence, name_ranks, report, struck
+from tpsim.comm.stacks import where
 
 
 def explanation(operation: str, rows: Mapping[int, Row], timeout: float) -> str:
@@ -23,9 +24,15 @@ def explanation(operation: str, rows: Mapping[int, Row], timeout: float) -> str:
     return (
         f"tpsim: {operation} has not completed in {timeout:g} s; the job is ended\n"
         f"{report({rank: _standing(row, timeout) for rank, row in rows.items()})}\n"
-        f"{_remedy(rows)}\n"
-        "(if a rank is only slow, set the environment's TPSIM_TIMEOUT to more seconds; 0: no limit)\n"
+        f"{_remedy(rows)}\n{_stacks(rows)}"
+        "(if a rank is only slow, set --timeout, or the environment's TPSIM_TIMEOUT, to more seconds; 0: no "
+        "limit)\n"
     )
+
+
+def _stacks(rows: Mapping[int, Row]) -> str:
+    text = where({rank: tuple(row.stack) for rank, row in rows.items()})
+    return f"{text}\n" if text else ""
 
 
 def _standing(row: Row, timeout: float) -> Standing:
@@ -37,6 +44,9 @@ def _standing(row: Row, timeout: float) -> Standing:
 
 def _remedy(rows: Mapping[int, Row]) -> str:
     """Return the most telling sentence: who is in no call and waited for, or that all wait for each other."""
+    stricken = [rank for rank, row in rows.items() if row.struck]
+    if stricken:
+        return struck(stricken)
     waiting = {rank: row for rank, row in rows.items() if row.seconds is not None}
     still = {rank for rank, row in rows.items() if row.doing == RUNNING}
     ended = {rank for rank, row in rows.items() if row != UNKNOWN} - set(waiting) - still

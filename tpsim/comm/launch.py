@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from tpsim.comm import mpi, watch
 from tpsim.comm.blas import blas_threads
+from tpsim.comm.faults import arm, parse
 from tpsim.comm.memory import keep_memory
-from tpsim.comm.virtual import VirtualComm
+from tpsim.comm.virtual import VirtualComm, current
+from tpsim.comm.virtual.comm import world_comm
 from tpsim.comm.virtual.free import FreeWorld
 from tpsim.comm.virtual.lockstep import LockstepWorld
 from tpsim.trace import isolate
@@ -27,6 +30,8 @@ def run(
     schedule: Schedule = "lockstep",
     threads: int | None = 1,
     eager_bytes: int = 1 << 16,
+    check: bool = False,
+    faults: Sequence[str] = (),
 ) -> list[Any]:
     """Run `main(comm, *args)` on virtual ranks of this process.
 
@@ -46,6 +51,13 @@ def run(
     eager_bytes : int
         Sends up to this size are buffered, longer ones wait for their receive. 0 finds programs that
         only work by buffering.
+    check : bool
+        Watch buffers from each non-blocking call to its end, and raise where a program touches them
+        (`InFlightError`). Costs a copy of each.
+    faults : sequence of str
+        Accidents to strike ranks, such as "rank=2 at=collective:17 kind=crash": at one of a rank's
+        collectives or of the messages it sends (message:3), from 1. Kinds are crash, stall, corrupt
+        (with seed=), drop and slow (with seconds=).
 
     Returns
     -------
@@ -77,17 +89,20 @@ def run(
     if schedule not in _WORLDS:
         raise ValueError(f"run: schedule {schedule!r} is not known; pick 'lockstep' or 'free'")
     ranks = int(ranks)
-    world = _WORLDS[schedule](ranks, eager_bytes)
-    everybody = range(ranks)
+    world = _WORLDS[schedule](ranks, eager_bytes, check=check)
+    armed = arm(world, [parse(fault, ranks, ("collective", "message")) for fault in faults])
 
     def body(rank: int) -> Any:
         isolate()  # else a trace around the run would mix up the ranks
-        return main(VirtualComm(world, "world", everybody, rank), *args)
+        return main(world_comm(world, rank), *args)
 
     keep_memory()
     with blas_threads(threads):
         world.run(body)
-    return world.conclude()
+    results = world.conclude()
+    for sentence in armed.missed():
+        warnings.warn(sentence, stacklevel=2)
+    return results
 
 
 def launch(
@@ -96,12 +111,14 @@ def launch(
     *args: Any,
     schedule: Schedule = "lockstep",
     threads: int | None = 1,
+    timeout: float | None = None,
 ) -> list[Any]:
     """Run `main(comm, *args)` under mpiexec if the script was started with it, else on virtual ranks.
 
-    Under mpiexec `comm` is `MPI.COMM_WORLD`; a rank that raises ends the whole job, with its traceback
-    and exit code 1 (or its `sys.exit` code). Scripts that use `MPI.COMM_WORLD` without `launch` get the
-    like from `mpiexec -n 4 python -m mpi4py script.py`.
+    A script that `tpsim run` started has its ranks already, and runs on those. Under mpiexec `comm` is
+    `MPI.COMM_WORLD`; a rank that raises ends the whole job, with its traceback and exit code 1 (or its
+    `sys.exit` code). Scripts that use `MPI.COMM_WORLD` without `launch` get the like from
+    `mpiexec -n 4 python -m mpi4py script.py`.
 
     Parameters
     ----------
@@ -109,6 +126,10 @@ def launch(
         As for `run`.
     ranks : int, optional
         How many ranks; by default mpiexec's number, or 4 virtual ones.
+    timeout : float, optional
+        Under mpiexec, seconds after which a group's call that has not completed ends the job, with a
+        report of where every rank stands (0: never); by default the environment's TPSIM_TIMEOUT, or 30.
+        Virtual ranks need none: they know at once that none can go on.
 
     Returns
     -------
@@ -120,12 +141,21 @@ def launch(
     ValueError
         If mpiexec started another number of ranks than `ranks`.
     """
+    own = _of_program()
+    if own is not None:
+        if ranks not in (None, own.size):
+            raise ValueError(
+                f"launch: the script asks for ranks={ranks} and tpsim run started {own.size}; start it with "
+                f"tpsim run -n {ranks}, or leave `ranks` out"
+            )
+        return own.allgather(main(own, *args))
     if not mpi.under_mpiexec():
         return run(main, 4 if ranks is None else ranks, *args, schedule=schedule, threads=threads)
     comm = mpi.world()
     mpi.let_interrupts_kill()
     keep_memory()
     try:
+        watch.limit(timeout)
         watch.marker_of(comm)
         if ranks is not None and ranks != comm.size:
             raise ValueError(
@@ -143,6 +173,12 @@ def launch(
     if any(stopped for stopped, _ in outcomes):
         sys.exit(0)  # as on virtual ranks, where it leaves the whole run
     return [result for _, result in outcomes]
+
+
+def _of_program() -> VirtualComm | None:
+    """Return COMM_WORLD where this code is a rank of a program that `tpsim run` runs."""
+    world = getattr(sys.modules.get("mpi4py.MPI"), "COMM_WORLD", None)
+    return world if isinstance(world, VirtualComm) and current.rank.get() is not None else None
 
 
 def _outcome(main: Callable[..., Any], comm: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:

@@ -11,10 +11,12 @@ import numpy as np
 from tpsim.comm.agreement import agree
 from tpsim.comm.algorithms import Steps, get, pairwise
 from tpsim.comm.algorithms.chunks import bounds, split
+from tpsim.comm.algorithms.port import Port
 from tpsim.comm.backend import UFUNCS, Array, Backend, Pending
-from tpsim.comm.errors import CollectiveMismatchError, CommError, TruncationError
+from tpsim.comm.errors import CollectiveMismatchError, CommError, CorruptionError, TruncationError
 from tpsim.comm.port import CommPort
 from tpsim.comm.signature import Signature
+from tpsim.comm.wire import CheckedPort
 
 TAGS = 1 << 14
 """A collective's tag is used again after so many of them."""
@@ -92,7 +94,7 @@ class StepsPending(Pending):
                 self._requests = next(self._steps)
         except StopIteration:
             self._end(None)
-        except (CollectiveMismatchError, TruncationError) as error:
+        except (CollectiveMismatchError, TruncationError, CorruptionError) as error:
             self._end(error)  # its own `wait` tells, not that of a later one
 
     def _end(self, error: CommError | None) -> None:
@@ -101,24 +103,32 @@ class StepsPending(Pending):
 
 
 class MessageBackend(Backend):
-    """The named algorithm on send and receive. With `check`, ranks first agree on what they call."""
+    """The named algorithm on send and receive.
+
+    With `check`, ranks first agree on what they call; with `checksums`, one follows every message.
+    """
 
     counted = True
 
-    def __init__(self, comm: Any, algorithm: str, *, check: bool) -> None:
+    def __init__(self, comm: Any, algorithm: str, *, check: bool, checksums: bool = False) -> None:
         self._comm = comm
         self._algorithm = get(algorithm)
         self._check = check
+        self._checksums = checksums
         self._numbers = count()
         self._line: list[StepsPending] = []
 
-    def _begin(self, call: Signature, result: Array, steps: Callable[[CommPort], Steps]) -> Pending:
-        port = CommPort(self._comm, next(self._numbers) % TAGS)
+    def _begin(self, call: Signature, result: Array, steps: Callable[[Port], Steps]) -> Pending:
+        tag, damage = next(self._numbers) % TAGS, self.take_damage()
+        port = CommPort(self._comm, tag)
+        way: Port = port
+        if self._checksums or damage is not None:
+            way = CheckedPort(port, self._comm, tag, call.operation, check=self._checksums, seed=damage)
 
         def checked() -> Steps:
             if self._check:
                 yield from agree(self._comm, call)
-            yield from steps(port)
+            yield from steps(way)
 
         return StepsPending(checked(), result, port.sent, self._line)
 

@@ -20,7 +20,8 @@ from tpsim.comm.tracebacks import from_main_on
 _PATIENCE = 10.0  # seconds
 _GRACE = 0.5
 
-# What launchers set: the number of ranks (MPICH, Intel MPI and Slurm; Open MPI), or only that there are some.
+# What launchers set: the number of ranks (MPICH, Intel MPI, `srun --mpi=pmi2`; Open MPI), or only that there
+# are some. Slurm's own variables tell of ranks only where srun starts several: batch scripts have them, too.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 _LAUNCHED = (*_SIZES, *_RANKS, "MPI_LOCALNRANKS")
@@ -29,13 +30,18 @@ _REMEDY = "install it with: pip install 'tpsim[mpi]' (or mpi4py and mpich); virt
 
 
 def under_mpiexec() -> bool:
-    """Tell whether this process was started as a rank of an MPI job."""
-    return any(name in os.environ for name in _LAUNCHED)
+    """Tell whether this process was started as a rank of an MPI job, by mpiexec or Slurm's srun."""
+    return any(name in os.environ for name in _LAUNCHED) or _tasks_of_srun() > 1
+
+
+def _tasks_of_srun() -> int:
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
 def rank_of_job() -> int:
     """Return this process's rank in its MPI job, 0 where there is none; MPI need not be there."""
-    return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0"))
+    names = (*_RANKS, "SLURM_PROCID")
+    return int(next((os.environ[name] for name in names if name in os.environ), "0"))
 
 
 def world() -> Any:
@@ -45,15 +51,21 @@ def world() -> Any:
     ------
     MPIUnavailableError
         If mpi4py, or the MPI library behind it, is missing: what to install, in one line. Also if
-        mpiexec belongs to another MPI than mpi4py, so that each rank believes to be the only one.
+        mpiexec belongs to another MPI than mpi4py, or srun offers it nothing that it knows, so that
+        each rank believes to be the only one.
     """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py without a libmpi raises RuntimeError
         missing = "is not installed" if isinstance(error, ImportError) else "finds no MPI library"
         raise MPIUnavailableError(f"MPI: mpi4py {missing}; {_REMEDY}") from None
-    started = next((os.environ[name] for name in _SIZES if name in os.environ), "1")
-    if MPI.COMM_WORLD.size == 1 and started != "1":
+    started = next((os.environ[name] for name in _SIZES if name in os.environ), None)
+    if MPI.COMM_WORLD.size == 1 and started is None and _tasks_of_srun() > 1:
+        raise MPIUnavailableError(
+            f"MPI: srun started {_tasks_of_srun()} ranks and mpi4py sees one: srun does not tell MPI of the "
+            "others unless it is asked to; start them with srun --mpi=pmi2, or with mpiexec"
+        )
+    if MPI.COMM_WORLD.size == 1 and started not in (None, "1"):
         raise MPIUnavailableError(
             f"MPI: mpiexec started {started} ranks and mpi4py sees one: they belong to different MPI "
             f"libraries; use the mpiexec that is installed beside {sys.executable}"

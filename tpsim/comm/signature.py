@@ -135,6 +135,14 @@ def absence(ranks: Sequence[int], end: str, operation: str) -> str:
     )
 
 
+def struck(ranks: Sequence[int]) -> str:
+    """Say in one sentence that faults, which were asked for, are why ranks can't go on."""
+    return (
+        f"{name_ranks(ranks)} can't go on because of a fault that was asked for, and the others wait: leave "
+        "the fault out, or go on from what was saved"
+    )
+
+
 def disagreement(signatures: Sequence[Signature]) -> str:
     """Say in one sentence how the signatures of a group's ranks differ, and what to do about it."""
     if len({s.operation for s in signatures}) > 1:
@@ -157,5 +165,6 @@ def disagreement(signatures: Sequence[Signature]) -> str:
 
 
 def _place(operation: str) -> str:
-    """Return what an operation's `place` is."""
-    return _PLACES.get(operation.lower(), "axis")
+    """Return what an operation's `place` is: for Igatherv and Gather_init, too."""
+    name = operation.lower().removesuffix("_init")
+    return _PLACES.get(name) or _PLACES.get(name.removeprefix("i").removesuffix("v"), "axis")

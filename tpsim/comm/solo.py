@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tpsim.comm.group import Group
-from tpsim.comm.virtual import VirtualComm
+from tpsim.comm.virtual.comm import world_comm
 from tpsim.comm.virtual.lockstep import LockstepWorld
 
 
 def solo(name: str = "tp") -> Group:
     """Return a group of one rank: its collectives return copies and send nothing."""
-    return Group(VirtualComm(LockstepWorld(1, 0), "world", (0,), 0), name=name)
+    return Group(world_comm(LockstepWorld(1, 0), 0), name=name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from tpsim.comm.errors import CommError
+from tpsim.comm.errors import CommError, Crash
 
 E = TypeVar("E", bound=BaseException)
 
@@ -24,7 +24,7 @@ def from_main_on(error: E) -> E:
     link = error.__traceback__
     while link is not None:
         ours = link.tb_frame.f_code.co_filename.startswith(_COMM)
-        if not ours or (links and not isinstance(error, CommError)):
+        if not ours or (links and not isinstance(error, CommError | Crash)):
             links.append(link)
         link = link.tb_next
     chain: TracebackType | None = None

@@ -25,6 +25,7 @@ from tpsim.comm.call_marker import CallMarker
 from tpsim.comm.hang import explanation
 from tpsim.comm.places import line_of
 from tpsim.comm.signature import POINT_TO_POINT, Signature, name_ranks
+from tpsim.comm.stacks import stack_of
 
 _TICK = 0.25  # seconds between two looks
 _ANSWER = 3 * _TICK  # in which every rank's thread has looked
@@ -54,6 +55,8 @@ class Watch:
     standing : (Signature, float, sequence of int, str) or None
         The call that the rank is in, since when, the world ranks of the group, and its name in words
         where it isn't everybody's; None between calls.
+    struck : str
+        What the rank does for ever because a fault was asked for, else empty.
     """
 
     def __init__(self, world: Any, timeout: float) -> None:
@@ -61,6 +64,7 @@ class Watch:
         self._world = world
         self._timeout = timeout
         self._over = ""  # why the rank will make no more calls
+        self.struck = ""  # by which fault it was stopped
         self._watched = threading.get_ident()
         self._boards = [Board(_new_path(), [world.rank], world.rank)]  # to begin with, one of its own
         self._boards[0].hide()
@@ -106,14 +110,17 @@ class Watch:
     def _row(self) -> Row:
         if self._over:
             return Row(self._over)
-        standing, line = self.standing, line_of(sys._current_frames().get(self._watched))
+        standing, frame = self.standing, sys._current_frames().get(self._watched)
+        line, stack = line_of(frame), stack_of(frame)
+        if self.struck:
+            return Row(self.struck, line, stack=stack, struck=True)
         if standing is None:
-            return Row(RUNNING, line)
+            return Row(RUNNING, line, stack=stack)
         call, since, ranks, where = standing
         needs = tuple(ranks) if where else None
         if call.operation in POINT_TO_POINT and call.place is not None:
             needs = (ranks[call.place],)
-        return Row(f"{call}{where}", line, time.monotonic() - since, call.operation, needs)
+        return Row(f"{call}{where}", line, time.monotonic() - since, call.operation, needs, stack)
 
     def _look(self) -> None:
         while True:
@@ -148,6 +155,17 @@ def _new_path() -> str:
 # -- the process's own watchdog --------------------------------------------------------------------------
 
 _watch: Watch | None = None
+_limit: float | None = None  # what the program asks for, in seconds
+
+
+def limit(seconds: float | None) -> None:
+    """Set after how many seconds a call counts as hanging (0: never), for the process's whole life.
+
+    None leaves it to the environment.
+    """
+    global _limit
+    if seconds is not None:
+        _limit = seconds
 
 
 def marker_of(comm: Any, name: str = "") -> CallMarker | None:
@@ -175,6 +193,12 @@ def end(why: str) -> None:
     """Let the others know that this rank will make no more calls, and why; with "", that it goes on."""
     if _watch is not None:
         _watch.end(why)
+
+
+def strike(why: str) -> None:
+    """Let the others know what this rank does for ever, because a fault was asked for."""
+    if _watch is not None:
+        _watch.struck = why
 
 
 def may_explain() -> bool:
@@ -207,7 +231,7 @@ def _timeout() -> float:
     """Return the seconds after which a call counts as hanging."""
     text = os.environ.get("TPSIM_TIMEOUT", "30")
     try:
-        seconds = float(text)
+        seconds = float(text) if _limit is None else _limit
     except ValueError:
         raise ValueError(
             f"TPSIM_TIMEOUT={text!r} is not a number of seconds; set it to one, such as 30 (0: no limit)"

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tpsim import models
-from tpsim.comm import Mesh
+from tpsim.comm import Mesh, faults
+from tpsim.comm.wire import Check
 from tpsim.models import LanguageModel
 from tpsim.trace.profile import Profile
 from tpsim.train import checkpoint
@@ -52,6 +53,7 @@ def train(
     tell: Callable[[Metrics], None] | None = None,
     trace: str | None = None,
     tell_profile: Callable[[Profile], None] | None = None,
+    check: Check | None = None,
 ) -> list[Metrics]:
     """Train on one rank of many: what every rank runs.
 
@@ -67,6 +69,8 @@ def train(
         File for a Chrome trace of steps 2 to 4 of this run.
     tell_profile : callable, optional
         Called on rank 0 in the end, with where the time of steps 2 to 21 went. All ranks pass one, or none.
+    check : bool or "data", optional
+        What ranks check of each other's calls; see `Group`.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def train(
     ResumeError
         On every rank, if the checkpoint to go on from is damaged, or another run's.
     """
-    mesh = Mesh(comm, config.tp, algorithm=config.algorithm)
+    mesh = Mesh(comm, config.tp, algorithm=config.algorithm, check=check)
     corpus = corpus or read(config.text, config.seq)
     model = build(config, mesh)
     optimizer = AdamW(model, weight_decay=config.weight_decay)
@@ -97,6 +101,7 @@ def train(
     end = min(config.steps, config.stop_after or config.steps)
     traces = StepTraces(comm, mesh, range(optimizer.steps, end), trace, tell_profile)
     for step in range(optimizer.steps, end):
+        faults.begin_step(step + 1)
         scale = loss_scale.scale if loss_scale else None
         lr = warmup_cosine(step, config.steps, config.lr, warmup=max(1, config.steps // 10))
         result = train_step(

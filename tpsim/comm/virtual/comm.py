@@ -1,24 +1,46 @@
-"""`VirtualComm`: mpi4py's communicator, for ranks that live in this process."""
+"""mpi4py's communicators, for ranks that live in this process: one class for each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from tpsim.comm.call_marker import VirtualCallMarker
-from tpsim.comm.signature import Signature
-from tpsim.comm.virtual.arrays import ArrayCollectives
-from tpsim.comm.virtual.objects import ObjectCollectives
+from tpsim.comm.virtual.collective import (
+    ArrayCollectives,
+    ArrayNeighbours,
+    ArrayScans,
+    ObjectCollectives,
+    ObjectNeighbours,
+    ObjectScans,
+)
+from tpsim.comm.virtual.communicators.cartesian_calls import CartesianCalls
+from tpsim.comm.virtual.communicators.context import Context
+from tpsim.comm.virtual.communicators.graph_calls import DistGraphCalls, GraphCalls
+from tpsim.comm.virtual.communicators.handle import INTRA, KINDS, TOPOLOGIES
+from tpsim.comm.virtual.communicators.inter import BridgeMaking, InterCalls
+from tpsim.comm.virtual.communicators.intra import IntraMaking
+from tpsim.comm.virtual.communicators.making import Making
+from tpsim.comm.virtual.data.absent import leave_out
+from tpsim.comm.virtual.data.constants import CART, DIST_GRAPH, GRAPH
+from tpsim.comm.virtual.data.handles import constant
 from tpsim.comm.virtual.point_to_point import PointToPoint
 from tpsim.comm.virtual.world import World
 
 
-class VirtualComm(PointToPoint, ArrayCollectives, ObjectCollectives):
+@leave_out
+class Comm(PointToPoint, ArrayCollectives, ObjectCollectives, Making, kinds=KINDS):
+    """A communicator: what all kinds have."""
+
+    @classmethod
+    def Get_parent(cls) -> Intercomm:
+        """Return COMM_NULL: virtual ranks are never spawned by others."""
+        return PARENT
+
+
+@leave_out
+class Intracomm(Comm, ArrayScans, ObjectScans, IntraMaking, BridgeMaking, kinds=INTRA):
     """One rank's end of a communicator among virtual ranks.
 
     Methods have mpi4py's names and meaning: capital names move the memory of arrays, lower-case ones
     move any Python object (pickled, so that each rank has a copy of its own). Reductions add in rank
-    order. `tpsim.run` hands each rank its `VirtualComm`; nobody else needs to make one.
+    order. `tpsim.run` hands each rank its own; nobody else needs to make one.
 
     Attributes
     ----------
@@ -26,50 +48,79 @@ class VirtualComm(PointToPoint, ArrayCollectives, ObjectCollectives):
         This rank within the communicator, and how many ranks it has.
     """
 
-    def __init__(self, world: World, key: Any, members: Sequence[int], rank: int) -> None:
-        super().__init__(world, key, members, rank)
-        self._copies = 0  # Dups so far
 
-    def __repr__(self) -> str:
-        return f"VirtualComm(rank {self.rank} of {self.size})"
+class Topocomm(Intracomm, ArrayNeighbours, ObjectNeighbours, kinds=set(TOPOLOGIES.values())):
+    """A communicator with a topology: who is whose neighbour."""
 
-    def Dup(self) -> VirtualComm:
-        """Return a communicator of the same ranks, whose messages never meet this one's."""
-        self._copies += 1
-        return VirtualComm(self.world, (self._id, "dup", self._copies), self._members, self.rank)
+    @property
+    def inoutedges(self) -> tuple[list[int], list[int]]:
+        """(whom this rank hears from, whom it sends to)"""
+        return self._neighbours()
 
-    Clone = Dup
+    @property
+    def inedges(self) -> list[int]:
+        """Whom this rank hears from."""
+        return self._neighbours()[0]
 
-    def Split(self, color: int = 0, key: int = 0) -> VirtualComm | None:
-        """Return the communicator of the ranks with the same color, ordered by key, then by rank.
+    @property
+    def outedges(self) -> list[int]:
+        """Whom this rank sends to."""
+        return self._neighbours()[1]
 
-        A rank whose color is UNDEFINED (or any negative number) gets None.
-        """
-        choices = self.together(
-            Signature("Split"), (color, key, self.rank), lambda all_: [tuple(all_)] * self.size
-        )
-        number = self._calls  # of this very Split
-        if color < 0:
-            return None
-        together = [rank for _, rank in sorted((k, r) for c, k, r in choices if c == color)]
-        members = [self._members[rank] for rank in together]
-        return VirtualComm(self.world, (self._id, "split", number, color), members, together.index(self.rank))
+    @property
+    def degrees(self) -> tuple[int, int]:
+        """How many those are."""
+        return len(self.inedges), len(self.outedges)
 
-    def Set_name(self, name: str) -> None:
-        """Name the communicator, for messages."""
-        self.world.names[self._id] = name
+    @property
+    def indegree(self) -> int:
+        """How many ranks this one hears from."""
+        return self.degrees[0]
 
-    def Get_name(self) -> str:
-        """Return the communicator's name."""
-        return self.world.names.get(self._id, "")
+    @property
+    def outdegree(self) -> int:
+        """How many ranks this one sends to."""
+        return self.degrees[1]
 
-    def call_marker(self) -> VirtualCallMarker:
-        """Return where this rank says which call it is in."""
-        return VirtualCallMarker(self.world.calling, self._me)
 
-    def Free(self) -> None:
-        """Do nothing: virtual communicators go when nobody refers to them."""
+class Cartcomm(Topocomm, CartesianCalls, kinds={TOPOLOGIES[CART]}):
+    """A communicator whose ranks are in a grid."""
 
-    def Abort(self, errorcode: int = 0) -> None:
-        """End the whole run."""
-        raise SystemExit(errorcode)
+
+class Graphcomm(Topocomm, GraphCalls, kinds={TOPOLOGIES[GRAPH]}):
+    """A communicator whose ranks are in a graph that each of them knows."""
+
+
+class Distgraphcomm(Topocomm, DistGraphCalls, kinds={TOPOLOGIES[DIST_GRAPH]}):
+    """A communicator whose ranks are in a graph of which each knows its own edges."""
+
+
+class Intercomm(Comm, InterCalls, kinds={"inter"}):
+    """Two groups of ranks: messages and collectives go from each to the other."""
+
+
+VirtualComm = Intracomm
+"""The name by which the rest of tpsim knows it."""
+
+CLASSES = ("Comm", "Intracomm", "Topocomm", "Cartcomm", "Graphcomm", "Distgraphcomm", "Intercomm")
+"""Those that `MPI` names."""
+
+COMM_NULL = constant("COMM_NULL", Comm())
+PARENT = Intercomm()
+
+
+def world_comm(world: World, rank: int) -> VirtualComm:
+    """Return COMM_WORLD of one rank: the communicator of all ranks."""
+    return _predefined("COMM_WORLD", Context(world, "world", range(world.size), rank))
+
+
+def self_comm(world: World, rank: int) -> VirtualComm:
+    """Return COMM_SELF of one rank: a communicator of its own."""
+    return _predefined("COMM_SELF", Context(world, ("self", rank), (rank,), 0))
+
+
+def _predefined(name: str, context: Context) -> VirtualComm:
+    context.constant, context.name = name, f"MPI_{name}"
+    context.predefined = Intracomm._of(context)
+    comm: VirtualComm = context.predefined
+    return comm

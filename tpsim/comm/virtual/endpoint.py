@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tpsim.comm.places import Mark, mark
-from tpsim.comm.signature import POINT_TO_POINT, Signature
+from tpsim.comm.places import mark
+from tpsim.comm.signature import Signature
+from tpsim.comm.virtual.communicators.context import Context
+from tpsim.comm.virtual.data.exceptions import error
 from tpsim.comm.virtual.meeting import Combine, Meeting
-from tpsim.comm.virtual.request import Request, result_of
-from tpsim.comm.virtual.world import World
+from tpsim.comm.virtual.messages.request import Request
+
+if TYPE_CHECKING:
+    from tpsim.comm.virtual.world import World
 
 
 class Endpoint:
-    """What point-to-point calls and collectives of a `VirtualComm` stand on."""
+    """What point-to-point calls and collectives of a communicator stand on.
 
-    def __init__(self, world: World, key: Any, members: Sequence[int], rank: int) -> None:
-        self.world = world
-        self.rank = rank
-        self.size = len(members)
-        self._key = key
-        self._members = tuple(members)
-        self._me = self._members[rank]
-        self._id = world.communicator(key, members)
-        self._calls = 0  # collectives so far: which meeting is the next
+    All knowledge is in `_context`, which handles of the same communicator share. In an
+    intercommunicator one sends to its `peers` (the other group), and both groups meet in collectives.
+    """
+
+    @property
+    def _context(self) -> Context:
+        raise NotImplementedError
+
+    @property
+    def world(self) -> World:
+        """The virtual world that the ranks live in."""
+        return self._context.world
+
+    @property
+    def rank(self) -> int:
+        """This rank."""
+        return self._context.rank
+
+    @property
+    def size(self) -> int:
+        """The number of ranks (of the local group)."""
+        return len(self._context.members)
+
+    @property
+    def _me(self) -> int:
+        """This rank within the world."""
+        return self._context.me
+
+    @property
+    def _id(self) -> int:
+        """The communicator's number: this rank receives from the box (`_id`, `rank`)."""
+        return self._context.id
 
     @property
     def begun(self) -> dict[Any, Any]:
@@ -33,50 +59,60 @@ class Endpoint:
 
     def Get_rank(self) -> int:
         """Return this rank."""
-        return self.rank
+        return self._context.rank
 
     def Get_size(self) -> int:
         """Return the number of ranks."""
-        return self.size
+        return len(self._context.members)
+
+    def world_rank(self, rank: int) -> int:
+        """Return a rank of this communicator by its number in the world."""
+        return self._context.members[rank]
 
     def together(self, signature: Signature, value: Any, combine: Combine) -> Any:
         """Take part in the next collective, and return what it gives this rank.
 
         `combine` turns the list of all ranks' values into the list of all ranks' results. It runs
-        once, on whichever rank comes last.
+        once, on whichever rank comes last. (In an intercommunicator the lists hold the ranks of its
+        first side, then those of its second: see `InterContext`.)
         """
-        self._calls += 1
-        world = self.world
-        meeting = world.meet(self._id, self._calls, self.rank, signature, value, combine)
+        here = self._context
+        here.calls += 1
+        world, seat = here.world, here.seat
+        meeting = world.meet(here.meets_id, here.calls, seat, signature, value, combine)
         if not meeting.done:
-            world.wait(self._me, meeting)
-        return meeting.results[self.rank] if meeting.error is None else result_of(meeting, self.rank)
+            world.wait(here.me, meeting)
+        return meeting.results[seat] if meeting.error is None else meeting.result_of(seat)
 
     def meet(self, signature: Signature, value: Any, combine: Combine) -> Meeting:
         """Join the next collective as `together` does, without waiting for the others."""
-        self._calls += 1
+        here = self._context
+        here.calls += 1
         begun = mark(sys._getframe())
-        return self.world.meet(self._id, self._calls, self.rank, signature, value, combine, begun)
+        return here.world.meet(here.meets_id, here.calls, here.seat, signature, value, combine, begun)
 
     def settle(self, meeting: Meeting) -> Any:
         """Wait for a meeting, and return what it gave this rank."""
-        self.world.wait(self._me, meeting)
-        return result_of(meeting, self.rank)
+        here = self._context
+        here.world.wait(here.me, meeting)
+        return meeting.result_of(here.seat)
 
     def request(self, meeting: Meeting) -> Request:
         """Return a meeting as a request."""
-        return Request(self.world, self._me, meeting, lambda: result_of(meeting, self.rank))
-
-    def _begun(self) -> Mark:
-        """Return the line that begins to send or receive, for messages that may be left behind.
-
-        A collective's own messages get none: there are many, and its call is known.
-        """
-        call = self.world.calling[self._me]
-        return mark(sys._getframe(2)) if call is None or call.operation in POINT_TO_POINT else ()
+        here = self._context
+        return Request.begun(here.world, here.me, meeting, lambda: meeting.result_of(here.seat))
 
     def _check_rank(self, call: str, role: str, rank: int) -> None:
-        if not 0 <= rank < self.size:
-            raise ValueError(
-                f"{call}: {role} {rank} is not a rank of this communicator; pick 0 to {self.size - 1}"
-            )
+        """Check a rank of the (local) group."""
+        _check(call, role, rank, len(self._context.members))
+
+    def _check_peer(self, call: str, role: str, rank: int) -> None:
+        """Check a rank to send to or to receive from."""
+        _check(call, role, rank, len(self._context.peers))
+
+
+def _check(call: str, role: str, rank: int, size: int) -> None:
+    if not 0 <= rank < size:
+        raise error(
+            "ERR_RANK", f"{call}: {role} {rank} is not a rank of this communicator; pick 0 to {size - 1}"
+        )

@@ -1,22 +1,18 @@
-"""Messages between virtual ranks, matched as the MPI standard has it.
-
-A receive takes the earliest message that fits its source and tag; a message goes to the earliest
-receive that it fits. So messages from one rank to another with one tag never overtake each other.
-"""
+"""Messages between virtual ranks, and the receives and probes that look for them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tpsim.comm.errors import TruncationError
-from tpsim.comm.places import Mark
+from tpsim.comm.places import Mark, called
 from tpsim.comm.virtual.completion import Completion
-from tpsim.comm.virtual.constants import ANY_SOURCE, ANY_TAG
+from tpsim.comm.virtual.data.constants import ANY_SOURCE, ANY_TAG
+from tpsim.comm.virtual.misfit import misfit
 
 if TYPE_CHECKING:
     from tpsim.comm.virtual.world import World
@@ -25,47 +21,149 @@ Box = tuple[int, int]
 """(communicator, receiving rank within it)"""
 
 
-class Message(Completion):
-    """What one rank sends: a typed 1-D array, or a pickled object (`dtype` is None, data its bytes)."""
+class Into(Protocol):
+    """Memory that a message is received into."""
 
-    __slots__ = ("_begun", "box", "data", "dtype", "source", "tag")
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of data fit."""
+
+    def unpack(self, values: NDArray[Any]) -> None:
+        """Write a message's data."""
+
+
+class Message(Completion):
+    """What one rank sends: 1-D data. It is done when the sender may go on.
+
+    Attributes
+    ----------
+    box : Box
+        Where to.
+    source, sender : int
+        The sending rank within the communicator, and within the world.
+    dtype : numpy.dtype or None
+        Of the data's basic elements; None for bytes, which fit any type: pickled objects among them.
+    owned : bool
+        Whether the data are the message's own, and not the sender's memory.
+    taken : bool
+        Whether it has reached its receive, or a matched probe.
+    keeper : Keeper or None
+        Whoever wants to hear when it has.
+    """
+
+    __slots__ = (
+        "_begun",
+        "box",
+        "cancelled",
+        "data",
+        "dtype",
+        "is_object",
+        "keeper",
+        "owned",
+        "sender",
+        "source",
+        "tag",
+        "taken",
+    )
 
     def __init__(
-        self, box: Box, source: int, tag: int, data: NDArray[Any], *, is_object: bool, begun: Mark = ()
+        self,
+        box: Box,
+        source: int,
+        sender: int,
+        tag: int,
+        data: NDArray[Any],
+        dtype: np.dtype[Any] | None = None,
+        is_object: bool = False,
+        owned: bool = False,
+        begun: Mark = (),
     ) -> None:
-        super().__init__()
+        self.done = False
+        self.waiters = []
         self.box = box
-        self.source = source  # rank within the communicator
+        self.source = source
+        self.sender = sender
         self.tag = tag
         self.data = data
-        self.dtype = None if is_object else data.dtype
+        self.dtype = dtype
+        self.is_object = is_object
+        self.owned = owned
+        self.taken = False
+        self.cancelled = False
+        self.keeper: Keeper | None = None
         self._begun = begun
 
     def describe(self, rank: int, world: World) -> str:
         """Say what the sender is doing."""
         to = world.members[self.box[0]][self.box[1]]
-        return f"send(to rank {to}, tag {self.tag}, {self.data.nbytes} bytes), not yet received"
+        call = called(self._begun) or "send"
+        yet = "" if self.taken else ", not yet received"
+        return f"{call}(to rank {to}, tag {self.tag}, {self.data.nbytes} bytes){yet}"
 
     def begun(self, rank: int) -> Mark:
         """Return the line from which it was sent."""
         return self._begun
 
 
-class Receive(Completion):
-    """What one rank waits to receive: into a typed 1-D buffer, or any object (`buffer` is None)."""
+class Keeper(Protocol):
+    """Whoever lent a message its memory."""
 
-    __slots__ = ("_begun", "box", "buffer", "error", "message", "source", "tag")
+    def took(self, message: Message) -> None:
+        """Note that the message was received. Called with the world's lock held."""
+
+
+class Receive(Completion):
+    """What one rank waits to receive: into memory, or any object (`buffer` is None).
+
+    Attributes
+    ----------
+    source : int
+        A rank within the communicator, or ANY_SOURCE.
+    peers : sequence of int
+        World ranks of those who may send.
+    dtype : numpy.dtype or None
+        Of the buffer's basic elements; None for bytes.
+    message : Message or None
+        What came.
+    """
+
+    __slots__ = (
+        "_begun",
+        "box",
+        "buffer",
+        "cancelled",
+        "dtype",
+        "error",
+        "message",
+        "peers",
+        "source",
+        "tag",
+    )
+
+    consumes = True
+    """Whether it takes the message's data."""
 
     def __init__(
-        self, box: Box, source: int, tag: int, buffer: NDArray[Any] | None, *, begun: Mark = ()
+        self,
+        box: Box,
+        peers: Sequence[int],
+        source: int,
+        tag: int,
+        buffer: Into | None = None,
+        dtype: np.dtype[Any] | None = None,
+        begun: Mark = (),
     ) -> None:
-        super().__init__()
+        self.done = False
+        self.waiters = []
         self.box = box
         self.source = source
+        self.peers = peers
         self.tag = tag
         self.buffer = buffer
+        self.dtype = dtype
         self.message: Message | None = None
         self.error: Exception | None = None
+        self.cancelled = False
         self._begun = begun
 
     def takes(self, message: Message) -> bool:
@@ -74,76 +172,50 @@ class Receive(Completion):
 
     def accept(self, message: Message) -> None:
         """Copy the message's data into the buffer, or remember why that can't be done."""
-        self.message = message
-        buffer, data = self.buffer, message.data
-        if (buffer is None) != (message.dtype is None):
-            sent, wanted = ("an object", "a buffer") if message.dtype is None else ("a buffer", "an object")
-            self.error = TruncationError(
-                f"recv: rank {message.source} sent {sent} and rank {self.box[1]} receives {wanted}; "
-                "use the capital form (Send, Recv) or the lower-case form (send, recv) on both sides"
-            )
-        elif buffer is None:
-            pass  # unpickled by the receiving rank, in its own time
-        elif message.dtype != buffer.dtype:
-            self.error = TruncationError(
-                f"recv: rank {message.source} sent {message.dtype} and the buffer of rank {self.box[1]} is "
-                f"{buffer.dtype}; receive into the sender's dtype"
-            )
-        elif data.size > buffer.size:
-            self.error = TruncationError(
-                f"recv: rank {message.source} sent {data.size} elements and the buffer of rank {self.box[1]} "
-                f"holds {buffer.size}; make the buffer at least as long as the message"
-            )
-        else:
-            np.copyto(buffer[: data.size], data)
+        self.message, message.taken = message, True
+        buffer = self.buffer
+        fits = (
+            buffer is not None
+            and message.dtype is self.dtype
+            and message.data.nbytes <= buffer.nbytes
+            and not message.is_object
+        )
+        if not fits and (why := misfit(message, self)):
+            self.error = TruncationError(why)
+        elif buffer is not None:  # an object is unpickled by the receiving rank, in its own time
+            buffer.unpack(message.data)
 
     def describe(self, rank: int, world: World) -> str:
         """Say what the receiver is doing."""
-        members = world.members[self.box[0]]
-        source = "any rank" if self.source == ANY_SOURCE else f"rank {members[self.source]}"
+        return f"{called(self._begun) or 'recv'}({self.asked()})"
+
+    def asked(self) -> str:
+        """Name the source and the tag."""
+        source = "any rank" if self.source == ANY_SOURCE else f"rank {self.peers[self.source]}"
         tag = "any tag" if self.tag == ANY_TAG else f"tag {self.tag}"
-        return f"recv(from {source}, {tag})"
+        return f"from {source}, {tag}"
 
     def begun(self, rank: int) -> Mark:
         """Return the line from which it was begun."""
         return self._begun
 
 
-class Mailbox:
-    """Messages nobody has asked for yet, and receives nothing has come for yet."""
+class MatchedProbe(Receive):
+    """Takes a message out of the box, for a receive that comes later."""
 
-    def __init__(self) -> None:
-        self._messages: defaultdict[Box, list[Message]] = defaultdict(list)
-        self._receives: defaultdict[Box, list[Receive]] = defaultdict(list)
+    __slots__ = ()
+    consumes = False
 
-    def match_message(self, message: Message) -> Receive | None:
-        """Return the receive that this message goes to, or keep the message."""
-        waiting = self._receives[message.box]
-        for position, receive in enumerate(waiting):
-            if receive.takes(message):
-                return waiting.pop(position)
-        self._messages[message.box].append(message)
-        return None
+    def accept(self, message: Message) -> None:
+        """Remember the message."""
+        self.message = message
 
-    def match_receive(self, receive: Receive) -> Message | None:
-        """Return the message that this receive takes, or keep the receive."""
-        message = self.probe(receive)
-        if message is None:
-            self._receives[receive.box].append(receive)
-        else:
-            self._messages[receive.box].remove(message)
-        return message
+    def describe(self, rank: int, world: World) -> str:
+        """Say what the prober is doing."""
+        return f"{called(self._begun) or 'probe'}({self.asked()})"
 
-    def probe(self, receive: Receive) -> Message | None:
-        """Return the message that this receive would take, and leave it here."""
-        return next((m for m in self._messages[receive.box] if receive.takes(m)), None)
 
-    def undelivered(self) -> Iterator[Message]:
-        """Yield the messages that nobody received."""
-        for waiting in self._messages.values():
-            yield from waiting
+class Probe(MatchedProbe):
+    """Looks at a message, and leaves it in the box."""
 
-    def unmet(self) -> Iterator[Receive]:
-        """Yield the receives that nothing came for."""
-        for waiting in self._receives.values():
-            yield from waiting
+    __slots__ = ()

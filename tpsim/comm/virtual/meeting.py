@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from tpsim.comm.places import Mark
@@ -56,6 +57,12 @@ class Meeting(Completion):
         self.came += 1
         return self.came == len(self.members)
 
+    def result_of(self, seat: int) -> Any:
+        """Return what the meeting, which is over, gave to one of those who met; or raise its error."""
+        if self.error is not None:
+            raise copy(self.error)  # one each: an error that is raised gathers its rank's traceback
+        return self.results[seat]
+
     def missing(self) -> list[int]:
         """Return the world ranks that have not come."""
         return [self.members[i] for i, s in enumerate(self.signatures) if s is None]
@@ -69,6 +76,16 @@ class Meeting(Completion):
         group = world.names.get(self.comm, "") if len(world.meetings) > 1 else ""
         of = f" of group {group!r}" if group else ""
         return f"{self.signatures[self.members.index(rank)]}{of}{self.among(world)}"
+
+    def operation(self, rank: int) -> str:
+        """Return the name of what world rank `rank` called."""
+        signature = self.signatures[self.members.index(rank)]
+        return "" if signature is None else signature.operation
+
+    def of_group(self, rank: int) -> bool:
+        """Tell whether world rank `rank` came by a call of a `Group`, which names an algorithm."""
+        signature = self.signatures[self.members.index(rank)]
+        return signature is not None and bool(signature.algorithm)
 
     def begun(self, rank: int) -> Mark:
         """Return the line from which world rank `rank` began a non-blocking call."""

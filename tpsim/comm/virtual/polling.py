@@ -15,7 +15,7 @@ class Polls:
     """Counts each rank's fruitless polls since any rank last did anything else.
 
     A rank that polls may also stop polling, so this can never be certain, as it is for ranks that
-    wait; hence the patience.
+    wait; hence the patience. (A thread beside the ranks is counted by its number.)
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ for a `Completion`, and how it is woken.
 
 from __future__ import annotations
 
-import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -17,16 +17,17 @@ from tpsim.comm.places import Mark
 from tpsim.comm.signature import Signature
 from tpsim.comm.tracebacks import from_main_on
 from tpsim.comm.virtual import diagnosis
-from tpsim.comm.virtual.completion import Completion
-from tpsim.comm.virtual.mail import Mailbox, Message, Receive
+from tpsim.comm.virtual.completion import AllOf, AnyOf, Completion, Several
 from tpsim.comm.virtual.meeting import Combine, Meeting
 from tpsim.comm.virtual.polling import Polls
+from tpsim.comm.virtual.post_office import PostOffice
+from tpsim.comm.virtual.side_threads import LOOK, SideThreads, Sleeper
 
 Body = Callable[[int], Any]
 """What a rank runs, given its world rank."""
 
 
-class World(ABC):
+class World(PostOffice, ABC):
     """`size` virtual ranks.
 
     Parameters
@@ -34,14 +35,20 @@ class World(ABC):
     size : int
         How many ranks.
     eager_bytes : int
-        A send up to this size is buffered and returns at once; a longer one waits for its receive.
+        Up to which size sends are buffered.
+    check : bool
+        Whether memory is watched that calls use which were begun.
     """
 
-    def __init__(self, size: int, eager_bytes: int) -> None:
+    shares_thread = False
+    """Whether a rank that waits outside of the world keeps all others from running."""
+
+    def __init__(self, size: int, eager_bytes: int, *, check: bool = False) -> None:
+        super().__init__(eager_bytes)
         self.size = size
-        self.eager_bytes = eager_bytes
-        self.lock = threading.Lock()  # guards all below; never held while a rank waits
-        self.mail = Mailbox()
+        self.check = check
+        self.ended = "returned from main"  # what a rank did that is finished
+        self.struck: list[str] = []  # what faults did that nobody sees, for reports
         self.meetings: dict[tuple[int, int], Meeting] = {}
         self.members: dict[int, Sequence[int]] = {}  # world ranks of each communicator
         self.names: dict[int, str] = {}
@@ -49,9 +56,9 @@ class World(ABC):
         self.finished: set[int] = set()
         self.waiting_for: list[Completion | None] = [None] * size
         self.calling: list[Signature | None] = [None] * size
-        self.begun: list[dict[Any, tuple[Signature, Mark]]] = [{} for _ in range(size)]
-        self.moves = 0  # all that ranks did, other than polling
+        self.begun: list[dict[Any, tuple[object, Mark]]] = [{} for _ in range(size)]
         self.polls = Polls()
+        self.aside = SideThreads(self.polls)
         self.stopping = False  # something went wrong, or all is over: nobody may wait any more
         self.failed: tuple[int, BaseException] | None = None
         self.verdict: str | None = None  # why no rank can go on
@@ -69,12 +76,20 @@ class World(ABC):
         """Return when `completion` is done."""
 
     @abstractmethod
-    def wake(self, rank: int) -> None:
-        """Let a waiting rank go on. Called with the lock held."""
+    def is_aside(self, rank: int) -> bool:
+        """Tell whether this thread is not the rank itself, but one beside it."""
+
+    @abstractmethod
+    def stir(self) -> None:
+        """Look again whether anybody can go on. Called with the lock held."""
 
     @abstractmethod
     def pause(self, rank: int) -> None:
         """Let other ranks run."""
+
+    def alone(self) -> bool:
+        """Tell whether no other rank could go on now."""
+        return False
 
     @abstractmethod
     def frame_of(self, rank: int) -> FrameType | None:
@@ -84,42 +99,40 @@ class World(ABC):
     def wake_all(self) -> None:
         """Let every waiting rank see that the world stops. Called with the lock held."""
 
-    # -- messages -------------------------------------------------------------------------------------
+    # -- waiting --------------------------------------------------------------------------------------
 
-    def send(self, message: Message, *, synchronous: bool = False) -> Message:
-        """Start a send. `message.done` says whether its data may be changed."""
+    def any_of(self, completions: Sequence[Completion]) -> AnyOf:
+        """Return what is done when one of them is. Whoever made it must `leave` it."""
         with self.lock:
-            self.moves += 1
-            receive = self.mail.match_message(message)
-            if receive is None:
-                if message.data.nbytes <= self.eager_bytes and not synchronous:
-                    message.data = message.data.copy()
-                    message.done = True
-                return message
-        self._deliver(message, receive)
-        return message
+            return AnyOf(completions)
 
-    def receive(self, receive: Receive) -> Receive:
-        """Start a receive."""
+    def all_of(self, completions: Sequence[Completion]) -> AllOf:
+        """Return what is done when all of them are."""
         with self.lock:
-            self.moves += 1
-            message = self.mail.match_receive(receive)
-            if message is None:
-                return receive
-        self._deliver(message, receive)
-        return receive
+            return AllOf(completions)
 
-    def _deliver(self, message: Message, receive: Receive) -> None:
-        receive.accept(message)  # outside the lock: copies of other ranks' messages go on meanwhile
+    def leave(self, several: Several) -> None:
+        """Be no longer interested in several completions."""
         with self.lock:
-            self._complete(message)
-            self._complete(receive)
+            several.leave()
 
-    def _complete(self, completion: Completion) -> None:
-        completion.done = True
-        for rank in completion.waiters:
-            self.wake(rank)
-        completion.waiters.clear()
+    def wait_aside(self, rank: int, completion: Completion) -> None:
+        """Wait in a thread beside a rank, which goes on meanwhile."""
+        number = self.aside.spoke()
+        sleeper = Sleeper(rank, completion)
+        with self.lock:
+            if completion.done:
+                return
+            if self.stopping:
+                raise self.stop_error(rank) if self.over() else SystemExit
+            completion.waiters.append(sleeper.bell.ring)
+            self.aside.waiting[number] = sleeper
+            self.stir()
+        sleeper.bell.wait()
+        with self.lock:
+            del self.aside.waiting[number]
+        if not completion.done:
+            raise SystemExit  # ends the thread and says nothing: it is the ranks' run that failed, or is over
 
     # -- meetings -------------------------------------------------------------------------------------
 
@@ -135,6 +148,8 @@ class World(ABC):
     ) -> Meeting:
         """Join the `number`-th collective of a communicator; the last to join computes every result."""
         key = (comm, number)
+        if self.faults is not None:
+            value = self.faults.on_collective(self.members[comm][rank], signature, value)
         with self.lock:
             self.moves += 1
             meeting = self.meetings.get(key)
@@ -152,30 +167,37 @@ class World(ABC):
             meeting.error = CollectiveMismatchError(diagnosis.mismatch(self, meeting))
         meeting.values = []
         with self.lock:
-            self._complete(meeting)
+            meeting.complete()
         return meeting
 
     def communicator(self, key: Any, members: Sequence[int]) -> int:
         """Return the number of the communicator that `key` names, the same on all its ranks."""
         with self.lock:
             number = self._communicators.setdefault(key, len(self._communicators))
-            self.members.setdefault(number, tuple(members))
+            if number not in self.members:
+                self.members[number] = tuple(members)
             return number
 
     # -- polling --------------------------------------------------------------------------------------
 
     def poll(self, rank: int, asked: Completion) -> None:
         """Let other ranks run between two looks at `asked`; give up when all have looked in vain for long."""
+        aside = self.is_aside(rank)
+        who = self.aside.spoke() if aside else rank
         with self.lock:
             if (
-                self.polls.count(rank, asked, self.moves)
+                self.polls.count(who, asked, self.moves)
                 and not self.stopping
                 and self.polls.patient(self._going())
+                and not self.aside.may_act(self.moves)
             ):
                 self.deadlock()
         if self.stopping:
-            raise self.stop_error(rank)
-        self.pause(rank)
+            raise SystemExit if aside and not self.over() else self.stop_error(rank)
+        if aside:
+            time.sleep(LOOK)
+        else:
+            self.pause(rank)
 
     def _going(self) -> list[int]:
         """Return the ranks that neither finished nor wait."""
@@ -186,13 +208,23 @@ class World(ABC):
     def deadlock(self) -> None:
         """Pronounce that no rank can go on. Called with the lock held."""
         self.verdict = diagnosis.deadlock(self)
+        self.stop()
+
+    def stop(self) -> None:
+        """Let nobody wait any more. Called with the lock held."""
         self.stopping = True
         self.wake_all()
+        for sleeper in self.aside.waiting.values():
+            sleeper.bell.ring()
 
     def finish(self, rank: int) -> None:
         """Note that a rank is done. Called with the lock held."""
         self.moves += 1
         self.finished.add(rank)
+
+    def over(self) -> bool:
+        """Tell whether every rank is done."""
+        return len(self.finished) == self.size
 
     def fail(self, rank: int, error: BaseException) -> None:
         """Note that a rank raised. The first to fail is the one that is told of."""
@@ -205,7 +237,7 @@ class World(ABC):
         if self.verdict is not None and rank not in self._told:
             self._told.add(rank)
             return DeadlockError(self.verdict)
-        if self.stopping and len(self.finished) == self.size:
+        if self.stopping and self.over():
             return CommError(
                 "a communicator was used after its run had ended; make groups inside main, and use them there"
             )
