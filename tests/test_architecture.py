@@ -15,7 +15,7 @@ PACKAGE = Path(tpsim.__file__).parent
 # From the top down. A room may import those further down this list (or on its own line), never one above.
 ROOMS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
     {"studies"},
     {"lab"},
     {"plots"},
@@ -25,6 +25,7 @@ ROOMS = [
     {"nn"},
     {"reference"},
     {"functional"},
+    {"script"},
     {"comm"},
     {"dry"},
     {"trace"},

@@ -17,7 +17,14 @@ __version__ = "0.1.0"
 __all__ = ["Group", "Mesh", "Trace", "launch", "run"]
 
 # Imported when first used: `tpsim --help` answers without loading NumPy.
-_HOMES = {"Group": "comm", "Mesh": "comm", "launch": "comm", "run": "comm", "Trace": "trace"}
+_HOMES = {
+    "Group": "comm",
+    "Mesh": "comm",
+    "launch": "comm",
+    "run": "comm",
+    "Trace": "trace",
+    "load_ipython_extension": "script.cells",  # by %load_ext tpsim
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from tpsim.cli.load import load
 from tpsim.cli.plot import plot
 from tpsim.cli.precision import precision
 from tpsim.cli.reshard import reshard
+from tpsim.cli.run import SETTINGS, run
 from tpsim.cli.train import train
 from tpsim.cli.tutorials import tutorials
 from tpsim.cli.usage import UsageError, tell
@@ -36,6 +37,7 @@ app.command()(load)
 app.command()(plot)
 app.command()(precision)
 app.command()(reshard)
+app.command(context_settings=SETTINGS)(run)
 app.command()(validate)
 app.command()(verify)
 app.command()(train)
