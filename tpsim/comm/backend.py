@@ -39,6 +39,10 @@ class Pending(ABC):
     def wait(self) -> Array:
         """Return the result when there is one."""
 
+    def look(self) -> Array:
+        """Do as `wait`, for a caller that only reads the result: other ranks may hold the same array."""
+        return self.wait()
+
     @abstractmethod
     def test(self) -> bool:
         """Push the collective on as far as it goes without waiting; return whether it is done."""

@@ -114,7 +114,8 @@ class Handle:
         try:
             if self._error is not None:
                 raise self._error
-            result = self._pending.wait().reshape(self._shape)
+            copied = self._join is not None or self._out is not None
+            result = (self._pending.look() if copied else self._pending.wait()).reshape(self._shape)
         except Exception as error:
             self._error = error  # a second `wait` must not go on from the middle of it
             raise

@@ -63,12 +63,17 @@ class MeetingPending(Pending):
 
     def wait(self) -> Array:
         """Return this rank's result."""
+        result = self.look()
+        return result.copy() if self._shared and self._comm.size > 1 else result
+
+    def look(self) -> Array:
+        """Return this rank's result, or the one that all ranks share."""
         result: Array
         if self._meeting is None:
             result = self._comm.together(self._call, self._x, self._combine)
         else:
             result = self._comm.settle(self._meeting)
-        return result.copy() if self._shared and self._comm.size > 1 else result
+        return result
 
     def test(self) -> bool:
         """Return whether everybody has come."""

@@ -1,12 +1,16 @@
 """The core of attention, softmax(scale·Q Kᵀ) V, with grouped queries."""
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from tpsim.dry import kernel
 from tpsim.functional.narrow import Array, in_float32
 from tpsim.functional.softmax import softmax, softmax_grad
+
+_KEPT = 1 << 18  # entries of a mask that is made once; larger ones are made each time
 
 
 def attention(q: Array, k: Array, v: Array, *, causal: bool, scale: float) -> tuple[Array, Array]:
@@ -140,6 +144,19 @@ def causal_mask(seq: int, kv_seq: int, like: Array) -> Array:
             f"attention: {seq} causal queries against {kv_seq} keys, so the first queries see nothing; "
             "pass at least as many keys as queries, or causal=False"
         )
+    if isinstance(like, np.ndarray) and seq * kv_seq <= _KEPT:
+        return _kept_mask(seq, kv_seq, like.dtype)
+    return _new_mask(seq, kv_seq, like)
+
+
+def _new_mask(seq: int, kv_seq: int, like: Array) -> Array:
     query = np.arange(kv_seq - seq, kv_seq, like=like).reshape(seq, 1)
     key = np.arange(kv_seq, like=like)
     return np.where(key > query, -math.inf, 0.0).astype(like.dtype)
+
+
+@lru_cache(maxsize=16)
+def _kept_mask(seq: int, kv_seq: int, dtype: np.dtype[Any]) -> Array:
+    mask = _new_mask(seq, kv_seq, np.empty(0, dtype))
+    mask.flags.writeable = False
+    return mask
