@@ -233,8 +233,9 @@ def test_without_ranks_marked_tests_are_skipped_and_say_what_to_do(run: Pytest) 
     assert "pass --ranks 4, or --with-mpi under mpiexec" in text
 
 
-def test_ranks_are_as_many_as_were_asked_for(run: Pytest) -> None:
-    assert "pass 1 or more" in run("", "--ranks=0")
+@pytest.mark.parametrize(("ranks", "remedy"), [("0", "pass 1 or more"), ("1000000", "pass 10000 or fewer")])
+def test_a_number_of_ranks_that_can_not_be_is_refused(run: Pytest, ranks: str, remedy: str) -> None:
+    assert remedy in run("", f"--ranks={ranks}")
 
 
 def test_pytest_finds_the_plugin_where_tpsim_is_installed() -> None:

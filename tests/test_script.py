@@ -1,16 +1,21 @@
 """`tpsim run`: an mpi4py program as it is, on virtual ranks."""
 
+import _thread
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tpsim.cli import main
+from tpsim.comm.virtual.data.absent import LEFT_OUT
 from tpsim.script.job import Options, run_job
 from tpsim.script.program import Module, Script
 
@@ -130,6 +135,25 @@ def test_what_a_process_has_once_each_rank_has(run: Run, capsys: pytest.CaptureF
     assert sorted(lines(capsys)) == ["0: log", "1: log", "2: log"]
 
 
+def test_each_rank_has_its_own_working_directory(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = """
+    import os
+    from pathlib import Path
+    for _ in range(2):
+        os.mkdir(str(comm.rank))
+        os.chdir(str(comm.rank))
+        comm.Barrier()
+        Path("mine").write_text(str(comm.rank))
+        comm.Barrier()
+        assert Path("mine").read_text() == str(comm.rank)
+    """
+    assert run(HELLO + textwrap.dedent(code)) == 0
+    assert (tmp_path / "2/2/mine").read_text() == "2"
+
+
 def test_ranks_never_share_a_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     code = """
     import sys
@@ -225,7 +249,7 @@ def test_nothing_leaks_out(run: Run, tmp_path: Path, ending: str) -> None:
     import leaky, colorsys
     random.seed(1); np.random.seed(1)
     sys.argv.append("x"); sys.path.append("y"); sys.meta_path.append(None); os.environ["LEAK"] = "1"
-    sys.stdout = None
+    sys.stdout = None; os.chdir("/")
     """
 
     def state() -> list[object]:
@@ -239,6 +263,7 @@ def test_nothing_leaks_out(run: Run, tmp_path: Path, ending: str) -> None:
             list(sys.meta_path),
             sys.stdout,
             dict(os.environ),
+            os.getcwd(),
             subprocess.run(
                 [sys.executable, "-c", "import os; print('LEAK' in os.environ)"], capture_output=True
             ).stdout,
@@ -291,6 +316,44 @@ def test_the_timeout_ends_a_run_and_says_where_each_rank_stands(
     assert "0.4 s" in text
     assert "program.py:7" in text  # where ranks 0 and 2 wait
     assert "program.py:6" in text
+    assert "job.py" not in text  # lines on the way to the program
+
+
+def test_ranks_that_had_no_turn_yet_are_not_said_to_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("while True: pass", timeout=0.4) == 1
+    first, _, stacks = capsys.readouterr().err.partition("where each is")
+    assert "  rank 0: running  at program.py:1\n  ranks 1, 2: not begun yet" in first
+    assert "1, 2" not in stacks
+    assert run(f"{HELLO}\ncomm.Barrier()\nwhile True: pass", timeout=0.4) == 1
+    assert "Barrier(), complete: waits for its turn  at program.py:5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["while True: pass", "while True: comm.Iprobe()"])
+def test_ctrl_c_ends_a_run_and_says_where_each_rank_stands(
+    run: Run, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    code = f"{HELLO}\nif comm.rank == 1:\n    {line}\ncomm.Barrier()\n"
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    assert run(code, 2) == 130
+    text = capsys.readouterr().err
+    assert text.startswith("interrupted\n  rank 0: Barrier()  at program.py:7\n  rank 1: ")
+    assert "program.py:6: " in text
+    assert "job.py" not in text
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_program_may_catch_ctrl_c(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code = """
+    import signal
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("caught", comm.allreduce(1))
+    """
+    assert run(HELLO + textwrap.dedent(code), 2) == 0
+    assert lines(capsys) == ["caught 2"] * 2
 
 
 def test_a_trace_has_every_call_of_every_rank(run: Run, tmp_path: Path) -> None:
@@ -325,6 +388,20 @@ def test_only_the_first_rank_has_standard_input(
     assert lines(capsys) == ["4", "4"]
 
 
+def test_a_rank_that_has_no_input_says_who_has(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(HELLO + "if comm.rank == 1: input()", 2) == 1
+    assert "only rank 0 has the standard input" in capsys.readouterr().err
+
+
+def test_a_wait_for_a_thread_that_never_comes_is_a_deadlock(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(HELLO + "import threading\nthreading.Event().wait()") == 1
+    text = capsys.readouterr().err
+    assert "asks again and again for what another thread does" in text
+    assert text.endswith("an event that nobody sets\n")
+
+
 def test_an_installed_package_that_takes_mpi_at_import_takes_each_ranks_own(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +422,21 @@ def test_what_the_readme_shows_is_what_is_printed(run: Run, capsys: pytest.Captu
     source, shown = re.search(r"```py\n(# ring.py\n.*?)```.*?ring.py\n(.*?)```", readme, re.S).groups()  # type: ignore[union-attr]
     assert run(source) == 1
     assert capsys.readouterr().err.replace("program.py", "ring.py") == shown
+
+
+def test_the_readme_lists_what_is_left_out() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| left out | calls |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = dict(row.strip("| ").split(" | ") for row in table.splitlines())
+    listed = {what: set(re.findall(r"`(.*?)`", calls)) for what, calls in rows.items()}
+    expected: dict[str, set[str]] = {}
+    for absence in LEFT_OUT:
+        owner = absence.owner or "MPI"
+        whole = {"MPI." + owner} if owner in ("Win", "File", "Session") else set()
+        expected.setdefault(absence.what, set()).update(
+            whole or (f"{owner}.{call}" for call in absence.calls)
+        )
+    assert listed == expected
 
 
 def test_a_module_runs_as_python_runs_it(
@@ -395,3 +487,64 @@ def test_a_program_that_can_not_be_run_is_told_once(tmp_path: Path, source: str 
     assert done.returncode == (2 if source is None else 1)
     assert done.stderr.count("p.py") == 1
     assert "Traceback" not in done.stderr
+
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `tpsim run` where there are a script and a package; return the exit code."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/__init__.py").write_text("")
+    (tmp_path / "p.py").write_text("print('ran')")
+    monkeypatch.chdir(tmp_path)
+
+    def command(words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["tpsim", "run", *words.split()])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "remedy"),
+    [
+        ("p.py", "it is not said how many ranks", "as in tpsim run -n 4 p.py"),
+        ("p.py -n 2", "it is not said how many ranks", "before the program, as in tpsim run -n 4 p.py"),
+        ("-m pack", "it is not said how many ranks", "as in tpsim run -n 4 -m pack"),
+        ("-n 0 p.py", "-n 0 is not a number of ranks", "pass 1 or more"),
+        ("-n 1000000 p.py", "so many ranks do not fit into one process", "pass 10000 or fewer"),
+        ("-n 2 p", "there is no file 'p'", "pass p.py"),
+        ("-n 2 q.py", "there is no file 'q.py'", "pass a script's path"),
+        ("-n 2 python p.py", "there is no file 'python'", "leave python out"),
+        ("-n 2 pack", "folder 'pack' has no __main__.py", "pass a script that is in it"),
+        ("-n 2 -m pack", "package 'pack' has no __main__.py", "pass -m pack. and one of its modules"),
+        ("-n 2 -m pack/p.py", "is a file and not a module's name", "write -m pack.p"),
+        ("-n 2 -m nowhere.p", "there is no module 'nowhere.p'", "pass a script's path without -m"),
+        ("-n 2 --timeout 0 p.py", "--timeout 0 is no time", "pass seconds, such as 10"),
+        ("-n 2 --eager -1 p.py", "--eager -1 is not a number of bytes", "pass 0 or more"),
+    ],
+)
+def test_what_can_not_be_run_is_one_line_and_exit_code_2(
+    command: Command, capsys: pytest.CaptureFixture[str], words: str, why: str, remedy: str
+) -> None:
+    assert command(words) == 2
+    said = capsys.readouterr()
+    assert why in said.err
+    assert remedy in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "words", ["-n 2 p.py", "-n2 p.py", "-np 2 p.py", "--ranks=2 p.py", "-n 2 -m p", "-n 2 -m mpi4py p.py"]
+)
+def test_a_program_is_started_as_under_mpiexec_and_mpirun(
+    command: Command, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert command(words) == 0
+    assert lines(capsys) == ["ran", "ran"]

@@ -87,10 +87,28 @@ def test_ipython_gets_the_magic(capsys: Out) -> None:
     magic = known["cell", "ranks"]
     magic("2", "rank")
     assert printed(capsys) == ["[0] 0", "[1] 1"]
-    with pytest.raises(ValueError, match="write %%ranks 4"):
-        magic("many", "rank")
+    for line, remedy in (("many", "write %%ranks 4"), ("", "write %%ranks 4"), ("0", "pass 1 or more")):
+        with pytest.raises(CellError, match=f"^%%ranks: .*; {remedy}$"):
+            magic(line, "rank")
     for ranks in magic.sets.values():
         ranks.close()
+
+
+def test_a_cell_that_is_not_python_shows_its_line_alone_and_what_ipythons_own_lines_do_here() -> None:
+    magic = RanksMagic()
+    with pytest.raises(CellError, match=r"\A  File .*line 2\n    x = = 1\n.*\nSyntaxError: .*\Z"):
+        magic("2", "y = 1\nx = = 1")
+    with pytest.raises(CellError, match="in a cell without %%ranks"):
+        magic("2", "!ls\n")
+
+
+def test_a_cell_that_is_interrupted_says_where_each_rank_stands(cells: RankCells, capsys: Out) -> None:
+    cells.run("x = rank")
+    code = "import signal\nif rank == 0: comm.Barrier()\nif rank == 1: signal.raise_signal(signal.SIGINT)"
+    with pytest.raises(CellError, match=r"^interrupted\n(.*\n)*  rank 1:\n.*ranks>:3: if rank == 1"):
+        cells.run(code)
+    cells.run("x")
+    assert printed(capsys) == ["[0] 0", "[1] 1", "[2] 2"]
 
 
 def test_the_extension_is_the_package_itself() -> None:

@@ -191,6 +191,17 @@ def test_nobody_answers_a_probe_at_once(schedule: Any) -> None:
 
 
 @schedules
+def test_floats_are_cut_to_ranks_tags_and_colors_as_in_mpi4py(schedule: Any) -> None:
+    def main(comm: Any) -> Any:  # typed, a float would be refused
+        status, other = Status(), (comm.rank + 1) % 2
+        comm.send("half", other + 0.5, 3.5)
+        got = comm.recv(source=other + 0.25, tag=3.75, status=status)
+        return got, status.tag, comm.Split(comm.rank / 2).size, comm.bcast(comm.rank, 1.0)
+
+    assert run(main, 2, schedule=schedule) == [("half", 3, 2, 1)] * 2
+
+
+@schedules
 def test_nobody_is_nobody_for_whoever_is_told_so(schedule: Any) -> None:
     def main(comm: VirtualComm) -> Any:
         left, right, anyone = comm.bcast((PROC_NULL, PROC_NULL, ANY_SOURCE))
@@ -489,6 +500,25 @@ def test_a_receive_buffer_that_is_used_in_flight_is_told(schedule: Any, late: bo
         InFlightError, match=r"Irecv: the buffer to receive into was written to.*leave it alone"
     ):
         run(main, 2, True, schedule=schedule, check=True)
+
+
+@schedules
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_watched_receive_that_is_freed_gets_its_message_all_the_same(
+    schedule: Any, persistent: bool
+) -> None:
+    def main(comm: VirtualComm) -> list[float]:
+        came, cancelled, other = np.zeros(2), np.ones(2), (comm.rank + 1) % 2
+        request = started(comm.Recv_init(came, other)) if persistent else comm.Irecv(came, other)
+        request.Free()
+        unmet = comm.Irecv(cancelled, other, 9)
+        unmet.Cancel()
+        unmet.Free()
+        comm.Send(np.full(2, 5.0), other)
+        comm.Barrier()
+        return [*came, *cancelled]
+
+    assert run(main, 2, schedule=schedule, check=True) == [[5, 5, 1, 1]] * 2
 
 
 @schedules

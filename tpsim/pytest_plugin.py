@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -43,8 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
     ranks = config.getoption("ranks")
     if ranks is None:
         return
-    if ranks < 1:
-        raise pytest.UsageError(f"--ranks {ranks} is not a number of ranks; pass 1 or more")
+    from tpsim.script.session import check_number
+
+    try:
+        check_number(ranks, f"--ranks {ranks}")
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
     config.option.with_mpi = True  # to pytest-mpi, this is MPI
     if not config.pluginmanager.hasplugin("tpsim_rank"):
         config.pluginmanager.register(_Ranks(config, ranks), "tpsim_ranks")
@@ -54,7 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Let conftests and test modules find tpsim's mpi4py."""
     ranks = early_config.known_args_namespace.ranks
-    if ranks is not None and ranks >= 1 and not early_config.pluginmanager.hasplugin("tpsim_rank"):
+    if ranks is None or early_config.pluginmanager.hasplugin("tpsim_rank"):
+        return
+    from tpsim.script.session import check_number
+
+    with suppress(ValueError):  # which is told when pytest is configured
+        check_number(ranks, "--ranks")
         early_config.add_cleanup(_lay_out_mpi4py(ranks))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 def run(
     program: Annotated[list[str], typer.Argument(metavar="SCRIPT", help="The script, and its arguments.")],
-    ranks: Annotated[int, typer.Option("-n", "--ranks", help="How many ranks.")],
+    ranks: Annotated[int | None, typer.Option("-n", "-np", "--ranks", help="How many; needed.")] = None,
     module: Annotated[
         bool, typer.Option("-m", help="The program is a module's name, as after python -m.")
     ] = False,
@@ -46,25 +47,30 @@ def run(
 ) -> None:
     """Run an mpi4py script on virtual ranks: no MPI and no mpi4py needed.
 
-    Where the program would hang, it says where each rank stands and why. The exit code is that of mpiexec:
-    0, what sys.exit or Abort was given, or 1.
+    Options stand before the program; what follows it is the program's own.
+    Where the program would hang, and at Ctrl-C, it says where each rank stands.
+    Windows, files and new processes are left out; the README has the list.
+    The exit code is mpiexec's: 0, what sys.exit or Abort was given, or 1.
     """
     from tpsim.script.job import Options, run_job
-    from tpsim.script.program import Module, Script
+    from tpsim.script.program import ProgramError, named
+    from tpsim.script.session import check_number
 
-    if ranks < 1:
-        raise UsageError(f"run: -n {ranks} is not a number of ranks; pass 1 or more")
-    if timeout is not None and timeout <= 0:
+    name, *args = program
+    if ranks is None:
+        wanted = f"tpsim run -n 4 {'-m ' if module else ''}{name}"
+        raise UsageError(f"run: it is not said how many ranks; say it before the program, as in {wanted}")
+    if timeout is not None and not 0 < timeout <= threading.TIMEOUT_MAX:
         raise UsageError(f"run: --timeout {timeout:g} is no time; pass seconds, such as 10")
     if eager < 0:
         raise UsageError(f"run: --eager {eager} is not a number of bytes; pass 0 or more")
-    name, *args = program
     with usage_errors():
+        check_number(ranks, f"run: -n {ranks}")
         check_trace_file(trace)
         faults_of(fault, ranks, ("collective", "message"))
     try:
-        what = Module(name, args) if module else Script(name, args)
-    except FileNotFoundError as error:
+        what = named(name, args, module=module)
+    except ProgramError as error:
         raise UsageError(str(error)) from None
     except SyntaxError as error:
         print(*traceback.format_exception_only(error), sep="", end="", file=sys.stderr)

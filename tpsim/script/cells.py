@@ -10,15 +10,18 @@ import atexit
 import contextvars
 import itertools
 import linecache
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, TextIO
 
 from tpsim.comm.virtual import VirtualComm
+from tpsim.script.ctrl_c import Interrupted, interruptible
 from tpsim.script.report import report
 from tpsim.script.session import Session, check_number
-from tpsim.script.waiting_ranks import WaitingRanks, without_waiting
+from tpsim.script.waiting_ranks import WaitingRanks, done, without_waiting
 
 _numbers = itertools.count(1)
 Cell = tuple[CodeType, CodeType | None]
@@ -59,15 +62,18 @@ class RankCells:
         SyntaxError
             If the cell isn't Python.
         CellError
-            If it fails on a rank.
+            If it fails on a rank, or is interrupted.
         """
         cell = _compiled(source)
         self._context = contextvars.copy_context()
         if self._ranks is None or not self._ranks.alive:
             self._ranks = self._begin()
         try:
-            self._ranks.do(cell)
+            with interruptible(self._ranks.world):
+                self._ranks.do(cell)
             left = self._ranks.left
+        except Interrupted as stop:
+            raise CellError(done(str(stop))) from None
         except (Exception, SystemExit) as error:
             raise CellError(without_waiting(report(error).rstrip())) from None
         if left is not None:
@@ -132,6 +138,9 @@ def _compiled(source: str) -> Cell:
 # -- IPython -------------------------------------------------------------------------------------------------
 
 
+_FOREIGN = "ranks run Python alone; write lines that begin with % or ! in a cell without %%ranks"
+
+
 class RanksMagic:
     """The cell magic: `%%ranks 4`. There is one set of ranks for each number of them."""
 
@@ -141,12 +150,23 @@ class RanksMagic:
     def __call__(self, line: str, cell: str) -> None:
         """Run a cell on virtual ranks."""
         try:
-            ranks = int(line)
-        except ValueError:
-            raise ValueError(f"%%ranks {line}: that is no number of ranks; write %%ranks 4") from None
+            self._of(line).run(cell)
+        except SyntaxError as error:
+            said = "".join(traceback.format_exception_only(error)).rstrip()
+            foreign = any(one.startswith(("%", "!")) for one in cell.splitlines())
+            raise CellError(f"{said}\n{_FOREIGN}" if foreign else said) from None
+
+    def _of(self, line: str) -> RankCells:
+        if not re.fullmatch(r"-?\d+", line.strip()):
+            asked = f"{line!r} is not a number of ranks" if line else "no number of ranks is given"
+            raise CellError(f"%%ranks: {asked}; write %%ranks 4")
+        ranks = int(line)
         if ranks not in self.sets:
-            self.sets[ranks] = RankCells(ranks)
-        self.sets[ranks].run(cell)
+            try:
+                self.sets[ranks] = RankCells(ranks)
+            except ValueError as error:
+                raise CellError(f"%%{error}") from None
+        return self.sets[ranks]
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -56,7 +56,9 @@ class Interpreter:
         self._generators = attributes.Generators()  # imports numpy.random, which is not the program's doing
         self._before = set(sys.modules)
         self._sort_modules()
-        self._states[None] = _State({}, attributes.present(), self._generators.present(), attributes.AtExit(), attributes.folder())
+        self._states[None] = _State(
+            {}, attributes.present(), self._generators.present(), attributes.AtExit(), attributes.folder()
+        )
         return self
 
     def __exit__(
@@ -83,7 +85,9 @@ class Interpreter:
         at_exit = attributes.AtExit()
         values = attributes.fresh(at_exit, meta_path=[package.Finder(), *sys.meta_path], **streams)
         self._private.update(modules)
-        self._states[rank] = _State(dict(modules), values, self._generators.fresh(), at_exit, attributes.folder())
+        self._states[rank] = _State(
+            dict(modules), values, self._generators.fresh(), at_exit, attributes.folder()
+        )
 
     def switch(self, leaving: int | None, entering: int | None) -> None:
         """Hand over, as `LockstepWorld.on_switch` asks. The scheduler needs no state of its own."""

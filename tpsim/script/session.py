@@ -125,7 +125,6 @@ class Session:
         )
 
 
-
 def check_number(ranks: int, asked: str) -> None:
     """Raise ValueError if there can't be so many ranks; `asked` says who asks."""
     if ranks < 1:

@@ -46,8 +46,9 @@ def limit(
             if over.wait(seconds):
                 return
             text = (
-                f"timeout: the job did not end within {seconds:g} s\n{whereabouts(world, running_in(main))}\n"
-                "look at the ranks that run: they compute, sleep or poll; if they are only slow, allow more time"
+                f"timeout: the job did not end within {seconds:g} s\n{_standings(world, main)}\n"
+                "look at the ranks that run: they compute, sleep or poll; if they are only slow, allow more "
+                "time"
             )
             for _ in range(_TIMES):
                 interrupt(text)
@@ -91,3 +92,10 @@ def _interruption() -> tuple[Callable[[str], None], Callable[[], None]]:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
 
     return throw, lambda: None
+
+
+def _standings(world: LockstepWorld, thread: int) -> str:
+    try:
+        return whereabouts(world, running_in(thread))
+    except Exception as error:  # ranks run meanwhile, and change what is read; the job must end all the same
+        return f"where its ranks stand can't be told ({error!r}); run it again"

@@ -11,10 +11,14 @@ import greenlet
 from tpsim.comm.signature import Signature
 from tpsim.comm.virtual import VirtualComm, diagnosis
 from tpsim.comm.virtual.comm import world_comm
+from tpsim.comm.virtual.lockstep import LockstepWorld
 from tpsim.script.session import Session
+from tpsim.script.whereabouts import NOT_BEGUN
 
 DONE = "end of the job"
 """What a rank waits for that is done, and others are not."""
+
+_BEFORE = r"Barrier\(\).*waiting_ranks\.py.*"  # in `_next`
 
 Body = Callable[[VirtualComm, Callable[[], Any]], Any]
 
@@ -52,6 +56,11 @@ class WaitingRanks:
         self._first = True
         self._caller = greenlet.getcurrent()
         self._paused: greenlet.greenlet | None = greenlet.greenlet(self._live)
+
+    @property
+    def world(self) -> LockstepWorld:
+        """Where they are."""
+        return self._session.world
 
     @property
     def alive(self) -> bool:
@@ -106,14 +115,17 @@ class WaitingRanks:
             self._caller.switch()
 
 
+def done(text: str) -> str:
+    """Return a text in which ranks between two jobs are not said to communicate."""
+    return re.sub(rf"{DONE}\(\).*", "done", re.sub(_BEFORE, NOT_BEGUN, text))
+
+
 def without_waiting(verdict: str) -> str:
     """Return a deadlock's report in which ranks that are done with the job do not wait, but are done."""
     if DONE not in verdict:
         return verdict
     lines = [
-        re.sub(rf"{DONE}\(\).*", "done", line)
-        for line in verdict.splitlines()
-        if not (line.startswith("wait cycle") and DONE in line)
+        done(line) for line in verdict.splitlines() if not (line.startswith("wait cycle") and DONE in line)
     ]
     return "\n".join(
         [*lines[:-1], "a rank that is done takes no part any more: every rank must make the call"]

@@ -20,7 +20,7 @@ from tpsim.comm.virtual.communicators.making import Making
 from tpsim.comm.virtual.data.absent import leave_out
 from tpsim.comm.virtual.data.constants import CART, DIST_GRAPH, GRAPH
 from tpsim.comm.virtual.data.handles import constant
-from tpsim.comm.virtual.point_to_point import PointToPoint
+from tpsim.comm.virtual.messages.point_to_point import PointToPoint
 from tpsim.comm.virtual.world import World
 
 

@@ -15,7 +15,7 @@ rank: ContextVar[tuple[World, int] | None] = ContextVar("tpsim_virtual_rank", de
 """The world, and the rank within it. Each schedule sets it in the context of each rank."""
 
 
-def current(call: str) -> tuple[World, int]:
+def current_rank(call: str) -> tuple[World, int]:
     """Return the world and the rank that make `call`, which names no communicator.
 
     A thread that a rank started is that rank where `mpi4py.MPI` is the rank's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tpsim.comm.places import mark
@@ -55,7 +56,7 @@ class Endpoint:
     @property
     def begun(self) -> dict[Any, Any]:
         """Calls of this rank that were begun and are to be waited for: what, and from which line."""
-        return self.world.begun[self._me]
+        return self.world.begun_calls[self._me]
 
     def Get_rank(self) -> int:
         """Return this rank."""
@@ -104,15 +105,16 @@ class Endpoint:
 
     def _check_rank(self, call: str, role: str, rank: int) -> None:
         """Check a rank of the (local) group."""
-        _check(call, role, rank, len(self._context.members))
+        if not 0 <= rank < len(self._context.members):
+            raise no_rank(call, role, rank, self._context.members)
 
     def _check_peer(self, call: str, role: str, rank: int) -> None:
         """Check a rank to send to or to receive from."""
-        _check(call, role, rank, len(self._context.peers))
+        if not 0 <= rank < len(self._context.peers):
+            raise no_rank(call, role, rank, self._context.peers)
 
 
-def _check(call: str, role: str, rank: int, size: int) -> None:
-    if not 0 <= rank < size:
-        raise error(
-            "ERR_RANK", f"{call}: {role} {rank} is not a rank of this communicator; pick 0 to {size - 1}"
-        )
+def no_rank(call: str, role: str, rank: int, ranks: Sequence[int]) -> Exception:
+    """Return the error of a number that is none of a communicator's ranks."""
+    last = len(ranks) - 1
+    return error("ERR_RANK", f"{call}: {role} {rank} is not a rank of this communicator; pick 0 to {last}")

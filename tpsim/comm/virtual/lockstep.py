@@ -172,6 +172,14 @@ class LockstepWorld(World):
         """Tell whether no other rank could go on now."""
         return not (self._ready or self._unstarted)
 
+    def has_begun(self, rank: int) -> bool:
+        """Tell whether a rank has had a turn."""
+        return rank in self.finished or (bool(self._lanes) and bool(self._lanes[rank]))
+
+    def has_turn(self, rank: int) -> bool:
+        """Tell whether it is a rank's turn, whichever thread asks."""
+        return self.has_begun(rank) and rank not in self.finished and self._lanes[rank].gr_frame is None
+
     def frame_of(self, rank: int) -> FrameType | None:
         """Return where a rank was switched away, or where the running one is."""
         if not self._lanes or self._lanes[rank] is greenlet.getcurrent():

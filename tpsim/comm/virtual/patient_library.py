@@ -96,7 +96,7 @@ def _patient_wait(self: threading.Condition, timeout: float | None = None) -> bo
     notified = False
     try:
         notified = _until(
-            lambda seconds: waiter.acquire(timeout=seconds), timeout, lane, "a wait for another thread"
+            lambda seconds: waiter.acquire(timeout=seconds), timeout, lane, "what another thread does"
         )
         return notified
     finally:

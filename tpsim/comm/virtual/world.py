@@ -56,7 +56,7 @@ class World(PostOffice, ABC):
         self.finished: set[int] = set()
         self.waiting_for: list[Completion | None] = [None] * size
         self.calling: list[Signature | None] = [None] * size
-        self.begun: list[dict[Any, tuple[object, Mark]]] = [{} for _ in range(size)]
+        self.begun_calls: list[dict[Any, tuple[object, Mark]]] = [{} for _ in range(size)]
         self.polls = Polls()
         self.aside = SideThreads(self.polls)
         self.stopping = False  # something went wrong, or all is over: nobody may wait any more

@@ -24,16 +24,18 @@ def unit_of(datatype: Datatype) -> int:
 
 def sizes_of(buffer: Buffer) -> list[int]:
     """Return how many packed elements are in each block."""
-    if buffer.row is not None:
+    row = buffer.row
+    if row is not None:
         blocks = len(buffer.parts)
-        return [buffer.row.size // blocks] * blocks
+        return [row.size // blocks] * blocks
     return [part.count * unit_of(part.datatype) for part in buffer.parts]
 
 
 def elements_of(buffer: Buffer, block: Block = None) -> int:
     """Return how many packed elements are in one block, or in all."""
-    if buffer.row is not None:
-        return buffer.row.size if block is None else buffer.row.size // len(buffer.parts)
+    row = buffer.row
+    if row is not None:
+        return row.size if block is None else row.size // len(buffer.parts)
     if block is None:
         return sum(sizes_of(buffer))
     part = buffer.parts[block]

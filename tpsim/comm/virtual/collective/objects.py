@@ -11,7 +11,7 @@ from tpsim.comm.virtual.collective.exchange import routes
 from tpsim.comm.virtual.collective.part import Addressed, Block, Part
 from tpsim.comm.virtual.collective.roles import Roles
 from tpsim.comm.virtual.data.ops import SUM, Op, as_op
-from tpsim.comm.virtual.data.process import current
+from tpsim.comm.virtual.data.process import current_process
 
 Pickles = Sequence[bytes]
 
@@ -32,18 +32,20 @@ class Objects(Roles):
 
         `out` and `into` say, by seats, which object goes to whom, and whose object comes to which place.
         """
-        part = Part(self._me, [current().pickle.dumps(obj) for obj in objects], out=out, into=into)
+        part = Part(self._me, [current_process().pickle.dumps(obj) for obj in objects], out=out, into=into)
         got = self.together(self._signature(call, root=root), part, partial(_swap, call))
-        return [current().pickle.loads(got[place]) if place in got else None for place in range(places)]
+        return [
+            current_process().pickle.loads(got[place]) if place in got else None for place in range(places)
+        ]
 
     def _fold(
         self, call: str, sendobj: Any, op: Any, fold: Any, takes: bool = True, root: int | None = None
     ) -> Any:
         op = as_op(op, objects=True)
         hears = self._others if takes else range(0)
-        part = Part(self._me, current().pickle.dumps(sendobj), hears=hears)
+        part = Part(self._me, current_process().pickle.dumps(sendobj), hears=hears)
         got = self.together(self._signature(call, reduction=op.name, root=root), part, partial(fold, op))
-        return None if got is None else current().pickle.loads(got)
+        return None if got is None else current_process().pickle.loads(got)
 
 
 class ObjectCollectives(Objects):
@@ -77,9 +79,9 @@ class ObjectCollectives(Objects):
 
     def allgather(self, sendobj: Any) -> list[Any]:
         """Return every rank's object, in rank order."""
-        part = Part(self._me, current().pickle.dumps(sendobj), hears=self._others)
+        part = Part(self._me, current_process().pickle.dumps(sendobj), hears=self._others)
         got = self.together(self._signature("allgather"), part, _share)
-        return [current().pickle.loads(item) for item in got]
+        return [current_process().pickle.loads(item) for item in got]
 
     def alltoall(self, sendobj: Sequence[Any] | None) -> list[Any]:
         """Return item `rank` of every rank's sequence. (None stands for a sequence of None.)"""
@@ -151,4 +153,7 @@ def _exscan(op: Op, parts: Sequence[Part]) -> list[bytes | None]:
 
 
 def _partial_sums(op: Op, parts: Sequence[Part]) -> Iterator[bytes]:
-    return map(current().pickle.dumps, accumulate((current().pickle.loads(part.send) for part in parts), op))
+    return map(
+        current_process().pickle.dumps,
+        accumulate((current_process().pickle.loads(part.send) for part in parts), op),
+    )

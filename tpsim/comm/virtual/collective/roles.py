@@ -44,10 +44,9 @@ class Roles(Endpoint):
 
     def _role(self, call: str, root: int) -> Role:
         here = self._context
-        others = len(here.peers)
-        if 0 <= root < others:
-            return Role(root == here.rank and not here.is_inter, True, self._others[root])
-        known = as_rank(root)
+        others, known = len(here.peers), as_rank(root)
+        if 0 <= known < others:
+            return Role(known == here.rank and not here.is_inter, True, self._others[known])
         if here.is_inter and known is ROOT:
             return Role(True, False, here.seat)
         if here.is_inter and known is PROC_NULL:

@@ -43,6 +43,10 @@ class WatchedPart:
                 "Wait (or a Test that says it is complete)"
             )
 
+    def let_go(self) -> None:
+        """Watch no longer."""
+        self._buffers, self._expected = [], []
+
 
 def watching(combine: Combine) -> Combine:
     """Return what `combine` does, with a look at all buffers before."""

@@ -16,7 +16,7 @@ from tpsim.comm.virtual.data.constants import (
     UNIVERSE_SIZE,
     WTIME_IS_GLOBAL,
 )
-from tpsim.comm.virtual.data.process import current
+from tpsim.comm.virtual.data.process import current_process
 
 
 class CommAttributes(Communicator, Attributes):
@@ -41,6 +41,6 @@ class CommAttributes(Communicator, Attributes):
             WTIME_IS_GLOBAL: 1,
             UNIVERSE_SIZE: world.size,
             APPNUM: 0,
-            LASTUSEDCODE: current().codes.last,
+            LASTUSEDCODE: current_process().codes.last,
         }
         return own[keyval] if keyval in own else super().Get_attr(keyval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import index
 from typing import Any
 
 from tpsim.comm.virtual.data.constants import CART, PROC_NULL
@@ -71,7 +72,7 @@ def cartesian(call: str, dims: Sequence[int], periods: Any, size: int) -> Cartes
     MPI.Exception
         ERR_ARG if there are not enough ranks; ERR_DIMS if a length is not positive.
     """
-    lengths = tuple(int(length) for length in dims)
+    lengths = tuple(index(length) for length in dims)
     if periods is None or isinstance(periods, bool):
         periods = [bool(periods)] * len(lengths)
     if len(periods) != len(lengths):

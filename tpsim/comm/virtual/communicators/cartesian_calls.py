@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from tpsim.comm.virtual.communicators.cartesian import Cartesian
@@ -51,7 +52,7 @@ class CartesianCalls(Making):
 
     def Get_cart_rank(self, coords: Sequence[int]) -> int:
         """Return the rank at some coordinates. Those of a ring may lie beyond its ends."""
-        grid, wanted = self._grid, [int(coord) for coord in coords]
+        grid, wanted = self._grid, [index(coord) for coord in coords]
         if len(wanted) != len(grid.dims):
             raise ValueError(
                 f"Get_cart_rank: {len(wanted)} coordinates for {len(grid.dims)} dimensions; pass one for each"
@@ -68,7 +69,7 @@ class CartesianCalls(Making):
     def Get_coords(self, rank: int) -> list[int]:
         """Return the coordinates of a rank."""
         self._check_rank("Get_coords", "rank", rank)
-        return self._grid.coords(rank)
+        return self._grid.coords(int(rank))
 
     def Shift(self, direction: int, disp: int) -> tuple[int, int]:
         """Return (source, dest) for shifting data by `disp` places; PROC_NULL beyond an edge."""
@@ -78,7 +79,7 @@ class CartesianCalls(Making):
                 "ERR_ARG",
                 f"Shift: direction {direction} is not one of {len(grid.dims)} dimensions; they count from 0",
             )
-        return grid.shift(self.rank, direction, disp)
+        return grid.shift(self.rank, int(direction), int(disp))
 
     def Sub(self, remain_dims: Sequence[bool]) -> Any:
         """Return the grid of those ranks that differ from this one in the remaining dimensions only."""

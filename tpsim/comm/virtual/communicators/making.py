@@ -68,7 +68,7 @@ class Making(Properties):
         each group is split, and the parts of the same color talk to each other; a color that one group
         lacks gives COMM_NULL.
         """
-        return self._part("Split", color, key)
+        return self._part("Split", int(color), int(key))  # size / 2 is a color, as in mpi4py
 
     def Split_type(self, split_type: int, key: int = 0, info: Info = INFO_NULL) -> Any:
         """Return the communicator of the ranks that share something.

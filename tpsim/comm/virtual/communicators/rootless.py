@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tpsim.comm.virtual.current import current
+from tpsim.comm.virtual.current import current_rank
 from tpsim.comm.virtual.world import World
 
 _made: WeakKeyDictionary[World, Counter[Any]] = WeakKeyDictionary()  # by (rank, call, what)
@@ -14,7 +14,7 @@ _made: WeakKeyDictionary[World, Counter[Any]] = WeakKeyDictionary()  # by (rank,
 
 def rootless_key(call: str, what: Any) -> tuple[World, Any]:
     """Return the world of the rank that calls, and a key that the others of the same call get, too."""
-    world, rank = current(call)
+    world, rank = current_rank(call)
     with world.lock:
         made = _made.setdefault(world, Counter())
         made[rank, call, what] += 1

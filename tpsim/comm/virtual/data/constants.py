@@ -81,17 +81,20 @@ def as_rank(rank: int) -> int:
 
     A plain negative int is none of them: `rank - 1` on rank 0 is a mistake, and shall be told. NumPy's
     integers are taken for the constants that they equal, as neighbours' ranks often live in arrays.
+    Floats (`size / 2`) lose what is behind the point, as in mpi4py.
     """
-    if rank >= 0 or isinstance(rank, Rank):
+    if isinstance(rank, Rank):
         return rank
+    if rank >= 0:
+        return int(rank)
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.ANY_SOURCE is not ANY_SOURCE:
         known = {getattr(mpi, name, None): constant for name, constant in _RANKS.items()}
     elif isinstance(rank, np.integer):
         known = {int(constant): constant for constant in _RANKS.values()}
     else:
-        return rank
-    return known.get(int(rank), rank)
+        return int(rank)
+    return known.get(int(rank), int(rank))
 
 
 def is_in_place(buffer: Any) -> bool:

@@ -16,7 +16,7 @@ from tpsim.comm.virtual.data.handles import MPIHandle
 from tpsim.comm.virtual.data.info import Info
 from tpsim.comm.virtual.data.marks import BottomType, BufferAutomaticType, InPlaceType
 from tpsim.comm.virtual.data.memory import buffer
-from tpsim.comm.virtual.data.process import current
+from tpsim.comm.virtual.data.process import current_process
 from tpsim.comm.virtual.data.rows import row
 from tpsim.comm.virtual.data.status import Status
 
@@ -34,7 +34,7 @@ def Init_thread(required: int = THREAD_MULTIPLE) -> int:
 
 def Finalize() -> None:
     """Note that the rank is done with MPI."""
-    current().finalized = True
+    current_process().finalized = True
 
 
 def Is_initialized() -> bool:
@@ -44,7 +44,7 @@ def Is_initialized() -> bool:
 
 def Is_finalized() -> bool:
     """Tell whether this rank is done with MPI."""
-    return current().finalized
+    return current_process().finalized
 
 
 def Query_thread() -> int:
@@ -54,7 +54,7 @@ def Query_thread() -> int:
 
 def Is_thread_main() -> bool:
     """Tell whether this is the thread that runs the program."""
-    return threading.get_ident() == current().thread
+    return threading.get_ident() == current_process().thread
 
 
 # -- facts --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from tpsim.comm.mpi_errors import SUCCESS, MPIException
 from tpsim.comm.virtual.data.handles import MPIHandle, constant
-from tpsim.comm.virtual.data.process import Limited, current
+from tpsim.comm.virtual.data.process import Limited, current_process
 
 Handler = Callable[[Any, int], None]
 
@@ -41,7 +41,7 @@ class Errhandler(MPIHandle):
     def create(cls, function: Handler, kind: str = "Comm") -> Self:
         """Return a handler that calls `function(object, error code)`; see `Comm.Create_errhandler`."""
         state = ErrhandlerState(getattr(function, "__name__", "user"), function)
-        current().admit(f"error handlers of {kind}", state)
+        current_process().admit(f"error handlers of {kind}", state)
         return cls._of(state)
 
     def call(self, owner: Any, errorcode: int) -> None:

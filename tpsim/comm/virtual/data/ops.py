@@ -12,7 +12,7 @@ from tpsim.comm.virtual.data.buffers import buffer
 from tpsim.comm.virtual.data.datatypes import Datatype
 from tpsim.comm.virtual.data.exceptions import error
 from tpsim.comm.virtual.data.handles import MPIHandle, constant
-from tpsim.comm.virtual.data.process import current
+from tpsim.comm.virtual.data.process import current_process
 from tpsim.comm.virtual.data.reductions import PREDEFINED, OnArrays, OpState, user_op
 
 UserFunction = Callable[[Any, Any, Any], Any]
@@ -56,7 +56,7 @@ class Op(MPIHandle):
         if not callable(function):
             raise TypeError(f"Create: {function!r} can't be called; pass a function of (a, b, datatype)")
         state = user_op(function, commute=commute)
-        current().admit("reductions", state)
+        current_process().admit("reductions", state)
         return cls._of(state, function)
 
     def Free(self) -> None:
@@ -83,11 +83,6 @@ class Op(MPIHandle):
         return self.commute
 
     is_commutative = commute
-
-    @property
-    def on_arrays(self) -> OnArrays:
-        """The reduction of two arrays of one dtype: a function of (a, b, out)."""
-        return self.on(None)
 
     def on(self, datatype: Datatype | None) -> OnArrays:
         """Return the reduction of the data of two buffers of a type: a function of arrays (a, b, out).

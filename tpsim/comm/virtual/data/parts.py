@@ -53,13 +53,15 @@ class Buffer:
         Elements of the first part (of each, but for the v and w forms).
     datatype : Datatype
         Their type.
+    row : array or None
+        All parts in one 1-D array, a view of the memory; None where their data don't lie so.
     """
 
-    __slots__ = ("_blocks", "_memory", "_parts", "_row", "count", "datatype")
+    __slots__ = ("_blocks", "_memory", "_parts", "count", "datatype", "row")
 
     def __init__(self, memory: Array, parts: Sequence[Part], row: Array | None = None) -> None:
-        self._memory = memory  # 1-D, uint8
-        self._row = row  # all parts in one, where memory allows
+        self._memory = memory  # 1-D; uint8 where there is no row
+        self.row = row
         self._parts: Sequence[Part] | None = parts
         self._blocks = len(parts)
         self.count = parts[0].count
@@ -69,17 +71,12 @@ class Buffer:
     def of_row(cls, row: Array, datatype: Datatype, blocks: int) -> Self:
         """Return the buffer of a whole 1-D array, in parts of equal length. (Nearly all buffers are such.)"""
         buffer = object.__new__(cls)
-        buffer._memory = buffer._row = row
+        buffer._memory = buffer.row = row
         buffer._parts = None  # few calls ask for them
         buffer._blocks = blocks
         buffer.count = row.size // blocks
         buffer.datatype = datatype
         return buffer
-
-    @property
-    def row(self) -> Array | None:
-        """All parts in one 1-D array, a view of the memory; None where their data don't lie so."""
-        return self._row
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -91,8 +88,8 @@ class Buffer:
     @property
     def nbytes(self) -> int:
         """Bytes of data of all parts."""
-        if self._row is not None:
-            return self._row.nbytes
+        if self.row is not None:
+            return self.row.nbytes
         return sum(part.count * part.datatype.layout.size for part in self.parts)
 
     def pack(self, block: int | None = None) -> Array:
@@ -100,8 +97,8 @@ class Buffer:
 
         Their dtype is that of the basic elements, or uint8 where these are of several.
         """
-        if self._row is not None:
-            return self._row if block is None else self._row[self._bounds(block)]
+        if self.row is not None:
+            return self.row if block is None else self.row[self._bounds(block)]
         if block is not None:
             return self._gather(self.parts[block])
         packed = [self._gather(part) for part in self.parts]
@@ -109,8 +106,8 @@ class Buffer:
 
     def unpack(self, values: Array, block: int | None = None) -> None:
         """Write data back to where `pack` takes them from. They may be fewer."""
-        if self._row is not None:
-            target = self._row if block is None else self._row[self._bounds(block)]
+        if self.row is not None:
+            target = self.row if block is None else self.row[self._bounds(block)]
             if values.dtype == target.dtype:
                 target[: values.size] = values
             else:

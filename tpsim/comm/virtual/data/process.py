@@ -80,7 +80,7 @@ class Limited:
 _SHARED = Process(most=inf)  # of as many ranks as there are
 
 
-def current() -> Process:
+def current_process() -> Process:
     """Return the process of the rank that runs."""
     process: Process = getattr(sys.modules.get("mpi4py.MPI"), "_process", _SHARED)
     return process

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
-
-import numpy as np
+from operator import index
+from typing import Self
 
 from tpsim.comm.virtual.data.absent import leave_out
 from tpsim.comm.virtual.data.constants import IDENT, PROC_NULL, SIMILAR, UNDEFINED, UNEQUAL
@@ -138,17 +137,13 @@ class ProcessGroup(MPIHandle):
 
     def _checked(self, call: str, ranks: Sequence[int], *, null: bool = False) -> list[int]:
         """Return ranks of this group, each of which must be one, and but once."""
-        size, numbers = self.Get_size(), [_number(rank) for rank in ranks]
+        size, numbers = self.Get_size(), [index(rank) for rank in ranks]
         for rank in numbers:
             if not 0 <= rank < size and not (null and rank == PROC_NULL):
                 raise error("ERR_RANK", f"{call}: {rank} is not a rank of this group; pick 0 to {size - 1}")
         if not null and len(set(numbers)) < len(numbers):
             raise error("ERR_RANK", f"{call}: {numbers} names a rank twice; a group has each rank once")
         return numbers
-
-
-def _number(rank: Any) -> int:
-    return int(np.int64(rank)) if not isinstance(rank, int) else rank
 
 
 def _listed(call: str, ranges: Sequence[Range]) -> list[int]:

@@ -13,6 +13,7 @@ from tpsim.comm.virtual.diagnosis.standing import standings, wants
 from tpsim.comm.virtual.mail import Receive
 from tpsim.comm.virtual.meeting import Meeting
 from tpsim.comm.virtual.never import Never
+from tpsim.comm.virtual.patient_library import ForThread
 
 if TYPE_CHECKING:
     from tpsim.comm.virtual.world import World
@@ -77,6 +78,11 @@ def _remedy(world: World, cycle: list[Wait]) -> str:
         return near_miss(world, receives) or (
             "a message that is waited for was never sent: check the destination and tag of the sends, and "
             f"that nobody returned early{strays(world)}"
+        )
+    if any(isinstance(completion, ForThread) for completion in wanted.values()):
+        return (
+            "what a rank waits for no thread does any more: look for one that failed, and for an event that "
+            "nobody sets"
         )
     return (
         "a message that is being sent is never received: check that every send has a receive, with its "

@@ -87,7 +87,7 @@ def _without_partner(world: World) -> Iterator[str]:
 
 
 def _not_waited_for(world: World) -> Iterator[str]:
-    for rank, begun in enumerate(world.begun):
+    for rank, begun in enumerate(world.begun_calls):
         of_groups = {place for call, place in begun.values() if isinstance(call, Signature)}
         for key, (call, place) in begun.items():
             if place in of_groups and not isinstance(call, Signature):

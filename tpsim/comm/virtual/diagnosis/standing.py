@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tpsim.comm.places import called, entry, line_of, name
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
     from tpsim.comm.virtual.world import World
 
 
-def standings(world: World) -> str:
-    """Return where each rank stands, one line for ranks at the same place, and each thread beside them."""
-    lines = [report({rank: standing(world, rank) for rank in range(world.size)})]
+def standings(world: World, known: Mapping[int, Standing] = MappingProxyType({})) -> str:
+    """Return where each rank stands, one line for ranks at the same place, and each thread beside them.
+
+    `known` has the standings of ranks of which the caller knows better.
+    """
+    lines = [report({rank: known.get(rank) or standing(world, rank) for rank in range(world.size)})]
     frames = sys._current_frames()
     for number, sleeper in world.aside.waiting.items():
         doing, line = sleeper.completion.describe(sleeper.rank, world), line_of(frames.get(number))

@@ -8,7 +8,7 @@ from tpsim.comm.virtual.data.constants import ANY_SOURCE, ANY_TAG, PROC_NULL, as
 from tpsim.comm.virtual.mail import Receive
 from tpsim.comm.virtual.messages.calls import ExchangeCall, SendCall, tell
 from tpsim.comm.virtual.messages.request import Request
-from tpsim.comm.virtual.messages.traffic import Traffic, memory, wire_type
+from tpsim.comm.virtual.messages.traffic import Traffic, peer_buffer, wire_type
 from tpsim.comm.virtual.post_office import Mode
 
 
@@ -34,7 +34,7 @@ class ArrayMessages(Traffic):
         self._send(buf, dest, tag, "Rsend", "ready")
 
     def _send(self, buf: Any, dest: int, tag: int, call: str, mode: Mode) -> None:
-        message = self._send_buffer(memory(buf, dest, call), dest, tag, call, mode)
+        message = self._send_buffer(peer_buffer(buf, dest, call), dest, tag, call, mode)
         if not message.done:
             self.world.wait(self._me, message)
 
@@ -53,7 +53,7 @@ class ArrayMessages(Traffic):
         status: Any = None,
     ) -> None:
         """Send one buffer and receive another, in whichever order the others need."""
-        outgoing = memory(sendbuf, dest, "Sendrecv")
+        outgoing = peer_buffer(sendbuf, dest, "Sendrecv")
         receive = self._recv(recvbuf, source, recvtag, "Sendrecv")
         self.world.wait(self._me, self._send_buffer(outgoing, dest, sendtag, "Sendrecv", "standard"))
         self._finish(receive, status)
@@ -69,7 +69,7 @@ class ArrayMessages(Traffic):
     ) -> None:
         """Send a buffer and receive into the same one."""
         call = "Sendrecv_replace"
-        both = memory(buf, dest if as_rank(source) is PROC_NULL else source, call, writable=True)
+        both = peer_buffer(buf, dest if as_rank(source) is PROC_NULL else source, call, writable=True)
         data = both.pack().copy()
         receive = self._await(both, wire_type(both), source, recvtag, call)
         self.world.wait(self._me, self._post(data, wire_type(both), dest, sendtag, call, owned=True))
@@ -79,23 +79,27 @@ class ArrayMessages(Traffic):
 
     def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request:
         """Begin to send a buffer, which must not change until the request is complete."""
-        return Request._of(self._begin_send(memory(buf, dest, "Isend"), dest, tag, "Isend", "standard"))
+        return Request._of(self._begin_send(peer_buffer(buf, dest, "Isend"), dest, tag, "Isend", "standard"))
 
     def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request:
         """Begin to send a buffer; complete when the receiver has begun to receive it."""
-        return Request._of(self._begin_send(memory(buf, dest, "Issend"), dest, tag, "Issend", "synchronous"))
+        return Request._of(
+            self._begin_send(peer_buffer(buf, dest, "Issend"), dest, tag, "Issend", "synchronous")
+        )
 
     def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request:
         """Begin to send a buffer by way of the attached one."""
-        return Request._of(self._begin_send(memory(buf, dest, "Ibsend"), dest, tag, "Ibsend", "buffered"))
+        return Request._of(
+            self._begin_send(peer_buffer(buf, dest, "Ibsend"), dest, tag, "Ibsend", "buffered")
+        )
 
     def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request:
         """Begin to send a buffer whose receive has begun already."""
-        return Request._of(self._begin_send(memory(buf, dest, "Irsend"), dest, tag, "Irsend", "ready"))
+        return Request._of(self._begin_send(peer_buffer(buf, dest, "Irsend"), dest, tag, "Irsend", "ready"))
 
     def Irecv(self, buf: Any, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> Request:
         """Begin to receive into a buffer, which must be left alone until the request is complete."""
-        incoming = memory(buf, source, "Irecv", writable=True)
+        incoming = peer_buffer(buf, source, "Irecv", writable=True)
         return Request._of(self._begin_receive(incoming, source, tag, "Irecv"))
 
     def Isendrecv(
@@ -109,7 +113,10 @@ class ArrayMessages(Traffic):
     ) -> Request:
         """Begin to send one buffer and to receive another."""
         call = "Isendrecv"
-        outgoing, incoming = memory(sendbuf, dest, call), memory(recvbuf, source, call, writable=True)
+        outgoing, incoming = (
+            peer_buffer(sendbuf, dest, call),
+            peer_buffer(recvbuf, source, call, writable=True),
+        )
         receive = self._begin_receive(incoming, source, recvtag, call)
         send = self._begin_send(outgoing, dest, sendtag, call, "standard")
         return Request._of(ExchangeCall(send, receive))
@@ -124,7 +131,7 @@ class ArrayMessages(Traffic):
     ) -> Request:
         """Begin to send a buffer and to receive into the same one."""
         call = "Isendrecv_replace"
-        both = memory(buf, dest if as_rank(source) is PROC_NULL else source, call, writable=True)
+        both = peer_buffer(buf, dest if as_rank(source) is PROC_NULL else source, call, writable=True)
         data = both.pack().copy()
         receive = self._begin_receive(both, source, recvtag, call)
         message = self._post(data, wire_type(both), dest, sendtag, call, owned=True)
@@ -133,7 +140,7 @@ class ArrayMessages(Traffic):
     # -- both --------------------------------------------------------------------------------------------
 
     def _recv(self, buf: Any, source: int, tag: int, call: str) -> Receive:
-        incoming = memory(buf, source, call, writable=True)
+        incoming = peer_buffer(buf, source, call, writable=True)
         return self._await(incoming, wire_type(incoming), source, tag, call)
 
     def _finish(self, receive: Receive, status: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpsim.comm.places import Mark
 from tpsim.comm.virtual.completion import Completion
-from tpsim.comm.virtual.current import current
+from tpsim.comm.virtual.current import current_rank
 from tpsim.comm.virtual.data.constants import BSEND_OVERHEAD
 from tpsim.comm.virtual.data.exceptions import error
 from tpsim.comm.virtual.data.marks import BUFFER_AUTOMATIC
@@ -121,13 +121,13 @@ class BufferedMessages(Traffic):
 
 def Attach_buffer(buf: Any) -> None:
     """Lend memory for this rank's buffered sends."""
-    world, rank = current("Attach_buffer")
+    world, rank = current_rank("Attach_buffer")
     attach(world, _of_rank(rank), buf, "Attach_buffer")
 
 
 def Detach_buffer() -> Any:
     """Return this rank's attached buffer, once all messages in it are received."""
-    world, rank = current("Detach_buffer")
+    world, rank = current_rank("Detach_buffer")
     return detach(world, rank, _of_rank(rank), "Detach_buffer")
 
 
@@ -138,7 +138,7 @@ def Flush_buffer() -> None:
 
 def Iflush_buffer() -> Request:
     """Return a request that is complete when they are."""
-    world, rank = current("Iflush_buffer")
+    world, rank = current_rank("Iflush_buffer")
     return flush(world, rank, _of_rank(rank), "Iflush_buffer")
 
 

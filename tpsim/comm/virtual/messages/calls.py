@@ -55,7 +55,7 @@ class Call:
     def note(self, name: str, begun: Mark) -> None:
         """Remember, until it ends, that the call was begun, and from which line."""
         self._noted = True
-        self.world.begun[self.rank][self] = (name, begun)
+        self.world.begun_calls[self.rank][self] = (name, begun)
 
     @property
     def done(self) -> bool:
@@ -76,11 +76,13 @@ class Call:
 
     def forget(self) -> None:
         """Be no longer among the calls that somebody has to wait for."""
-        self.world.begun[self.rank].pop(self, None)
+        self.world.begun_calls[self.rank].pop(self, None)
 
     def free(self) -> None:
         """Let the call go its way."""
         self.forget()
+        if self.watch is not None:
+            self.watch.let_go()
 
     def cancel(self) -> None:
         """Take the call back, if it can be."""
@@ -115,7 +117,7 @@ class ReceiveCall(Call):
     def end(self) -> Any:
         """Return what came, or raise what is wrong with it."""
         if self.completion.error is not None:
-            self.forget()
+            self.free()
             raise self.completion.error
         return super().end()
 
@@ -150,10 +152,10 @@ class ExchangeCall(Call):
         self._receive.end()
         self._send.end()
 
-    def forget(self) -> None:
-        """Be no longer among the calls that somebody has to wait for."""
-        self._send.forget()
-        self._receive.forget()
+    def free(self) -> None:
+        """Let both go their way."""
+        self._send.free()
+        self._receive.free()
 
     def cancel(self) -> None:
         """Refuse."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tpsim.comm.mpi_errors import ERROR_CLASSES, MPIException
 from tpsim.comm.places import Mark
 from tpsim.comm.virtual.completion import Completion
-from tpsim.comm.virtual.current import current
+from tpsim.comm.virtual.current import current_rank
 from tpsim.comm.virtual.data.exceptions import error
 from tpsim.comm.virtual.data.status import Status, fill
 from tpsim.comm.virtual.messages.calls import Call
@@ -136,7 +136,7 @@ class Grequest(Request):
         args, kwargs : optional
             Passed on to each of them.
         """
-        world, rank = current("Grequest.Start")
+        world, rank = current_rank("Grequest.Start")
         functions = query_fn, free_fn, cancel_fn
         return cls._of(GeneralCall(world, rank, functions, tuple(args or ()), dict(kwargs or {})))
 

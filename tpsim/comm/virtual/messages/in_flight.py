@@ -25,6 +25,9 @@ class InFlight(Protocol):
     def settle(self) -> None:
         """Say whether it was touched, and let the program have it. Called at the end of the call."""
 
+    def let_go(self) -> None:
+        """Watch no longer: the call will have no end (`Free`), or ends by an error of its own."""
+
 
 class SentMemory:
     """The buffer of a send."""
@@ -41,6 +44,9 @@ class SentMemory:
         if _raw(self._buffer.pack()) != _raw(self.data):
             raise InFlightError(f"{self._words}; {_REMEDY}")
 
+    def let_go(self) -> None:
+        """Do nothing: the message has a copy."""
+
 
 class ReceivedMemory:
     """The buffer of a receive: takes the message for it."""
@@ -54,21 +60,29 @@ class ReceivedMemory:
         self._before = buffer.pack().copy()
         self._pattern = np.full(self._before.nbytes, 0xFF, np.uint8).view(self._before.dtype)
         self._came: NDArray[Any] | None = None
+        self._watched = True
         self.nbytes = buffer.nbytes
         buffer.unpack(self._pattern)
 
     def unpack(self, values: NDArray[Any]) -> None:
         """Keep the message."""
         self._came = values.copy()
+        if not self._watched:
+            self._buffer.unpack(self._came)
 
     def settle(self) -> None:
         """Give the program its message; raise if it wrote to the buffer meanwhile."""
         touched = _raw(self._buffer.pack()) != _raw(self._pattern)
-        self._buffer.unpack(self._before)
-        if self._came is not None:
-            self._buffer.unpack(self._came)
+        self.let_go()
         if touched:
             raise InFlightError(f"{self._words}; {_REMEDY}")
+
+    def let_go(self) -> None:
+        """Give the program its message; one that is still to come goes straight into the buffer."""
+        self._buffer.unpack(self._before)
+        self._watched = False
+        if self._came is not None:
+            self._buffer.unpack(self._came)
 
 
 def _raw(data: NDArray[Any]) -> bytes:

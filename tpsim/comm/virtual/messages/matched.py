@@ -15,7 +15,7 @@ from tpsim.comm.virtual.mail import Message, Receive
 from tpsim.comm.virtual.messages.calls import ReceiveCall
 from tpsim.comm.virtual.messages.objects import unpickle
 from tpsim.comm.virtual.messages.request import Request
-from tpsim.comm.virtual.messages.traffic import memory, nobody, wire_type
+from tpsim.comm.virtual.messages.traffic import nobody, peer_buffer, wire_type
 
 if TYPE_CHECKING:
     from tpsim.comm.virtual.world import World
@@ -94,7 +94,7 @@ class MatchedMessage(MPIHandle):
 
     def _memory(self, buf: Any, call: str) -> Buffer:
         source = self._state.message.source if self._state is not None else ANY_SOURCE
-        return memory(buf, source, call, writable=True)
+        return peer_buffer(buf, source, call, writable=True)
 
     def _receive(self, call: str, into: Buffer | None) -> ReceiveCall:
         if self._state is None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tpsim.comm.virtual.data.constants import ANY_SOURCE, ANY_TAG, PROC_NULL, as_rank
-from tpsim.comm.virtual.data.process import current
+from tpsim.comm.virtual.data.process import current_process
 from tpsim.comm.virtual.mail import Message, Receive
 from tpsim.comm.virtual.messages.calls import ReceiveCall, SendCall, tell
 from tpsim.comm.virtual.messages.request import Request
@@ -95,11 +95,11 @@ class ObjectMessages(Traffic):
 
 def pickled(obj: Any) -> NDArray[np.uint8]:
     """Return an object as bytes."""
-    return np.frombuffer(current().pickle.dumps(obj), np.uint8)
+    return np.frombuffer(current_process().pickle.dumps(obj), np.uint8)
 
 
 def unpickle(message: Message | None) -> Any:
     """Return the object that a message carries; None for an empty one, and for a cancelled receive."""
     if message is None or not message.data.size:
         return None
-    return current().pickle.loads(message.data.tobytes())
+    return current_process().pickle.loads(message.data.tobytes())

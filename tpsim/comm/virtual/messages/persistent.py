@@ -51,10 +51,10 @@ class PersistentCall(Call):
         now, self._now, self.completion = self._now, None, None
         return None if now is None else now.end()
 
-    def forget(self) -> None:
-        """Be no longer waited for."""
+    def free(self) -> None:
+        """Let the call of this time go its way."""
         if self._now is not None:
-            self._now.forget()
+            self._now.free()
 
     def cancel(self) -> None:
         """Take it back for this time, if it can be."""

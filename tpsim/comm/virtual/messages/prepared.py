@@ -6,7 +6,7 @@ from typing import Any
 
 from tpsim.comm.virtual.data.constants import ANY_SOURCE, ANY_TAG
 from tpsim.comm.virtual.messages.persistent import PersistentCall, Prequest
-from tpsim.comm.virtual.messages.traffic import Traffic, checked_peer, memory
+from tpsim.comm.virtual.messages.traffic import Traffic, check_address, peer_buffer
 from tpsim.comm.virtual.post_office import Mode
 
 
@@ -31,13 +31,13 @@ class PreparedMessages(Traffic):
 
     def Recv_init(self, buf: Any, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> Prequest:
         """Prepare a receive."""
-        incoming = memory(buf, source, "Recv_init", writable=True)
-        checked_peer(self, source, "source", tag, "Recv_init")
+        incoming = peer_buffer(buf, source, "Recv_init", writable=True)
+        check_address(self, source, "source", tag, "Recv_init")
         return self._prequest(lambda: self._begin_receive(incoming, source, tag, "Recv_init"))
 
     def _prepare_send(self, buf: Any, dest: int, tag: int, call: str, mode: Mode) -> Prequest:
-        outgoing = memory(buf, dest, call)
-        checked_peer(self, dest, "dest", tag, call)
+        outgoing = peer_buffer(buf, dest, call)
+        check_address(self, dest, "dest", tag, call)
         return self._prequest(lambda: self._begin_send(outgoing, dest, tag, call, mode))
 
     def _prequest(self, begin: Any) -> Prequest:

@@ -100,10 +100,11 @@ class Request(ManyRequests):
     def _end(self, status: Any) -> Any:
         """End a call that is done: return its result, and be null, or inactive where it is persistent."""
         call = self._state
-        if status is not None or (call is not None and call.always_tells):
-            self.fill(status)
         if call is None or call.completion is None:
+            fill(status, ANY_SOURCE, ANY_TAG, 0)
             return None
+        if status is not None or call.always_tells:
+            call.fill(status)
         if not call.persistent:
             self._state = None
         return call.end()

@@ -15,7 +15,7 @@ from tpsim.comm.virtual.data.buffers import Buffer, buffer
 from tpsim.comm.virtual.data.constants import ANY_SOURCE, ANY_TAG, PROC_NULL, TAG_UB_VALUE, as_rank
 from tpsim.comm.virtual.data.exceptions import error
 from tpsim.comm.virtual.data.type_table import TYPES
-from tpsim.comm.virtual.endpoint import Endpoint
+from tpsim.comm.virtual.endpoint import Endpoint, no_rank
 from tpsim.comm.virtual.mail import MatchedProbe, Message, Receive
 from tpsim.comm.virtual.messages.calls import ReceiveCall, SendCall
 from tpsim.comm.virtual.messages.in_flight import ReceivedMemory, SentMemory
@@ -43,7 +43,7 @@ class Traffic(Endpoint):
     ) -> Message:
         """Send a message on its way."""
         here = self._context
-        dest = _peer(here, dest, "dest", tag, call)
+        dest, tag = _address(here, dest, "dest", tag, call)
         begun = () if dest is PROC_NULL else _line(here)
         message = Message(
             (here.peers_id, dest), here.rank, here.me, tag, data, dtype, is_object, owned, begun
@@ -68,7 +68,7 @@ class Traffic(Endpoint):
     def _await(self, buffer: Any, dtype: np.dtype[Any] | None, source: int, tag: int, call: str) -> Receive:
         """Begin to receive: into a buffer, or an object (None)."""
         here = self._context
-        source = _peer(here, source, "source", tag, call)
+        source, tag = _address(here, source, "source", tag, call)
         begun = () if source is PROC_NULL else _line(here)
         receive = Receive((here.id, here.rank), here.peers, source, tag, buffer, dtype, begun)
         if source is PROC_NULL:
@@ -81,7 +81,7 @@ class Traffic(Endpoint):
     def _wanted(self, kind: type[MatchedProbe], source: int, tag: int, call: str) -> Any:
         """Return what looks for a message."""
         here = self._context
-        source = _peer(here, source, "source", tag, call)
+        source, tag = _address(here, source, "source", tag, call)
         return kind((here.id, here.rank), here.peers, source, tag, begun=_line(here))
 
     # -- as requests -------------------------------------------------------------------------------------
@@ -92,29 +92,21 @@ class Traffic(Endpoint):
     def _begin_send(self, buffer: Buffer, dest: int, tag: int, call: str, mode: Mode) -> SendCall:
         """Begin to send a buffer."""
         here = self._context
-        if here.world.check:
-            memory = SentMemory(buffer, call, _line(here))
-            message = self._post(memory.data, wire_type(buffer), dest, tag, call, mode, owned=True)
-            begun = SendCall(here.world, here.me, message)
-            begun.watch = memory
-        else:
-            begun = SendCall(here.world, here.me, self._send_buffer(buffer, dest, tag, call, mode))
+        watch = SentMemory(buffer, call, _line(here)) if here.world.check else None
+        data = buffer.pack() if watch is None else watch.data
+        message = self._post(data, wire_type(buffer), dest, tag, call, mode, owned=watch is not None)
+        begun = SendCall(here.world, here.me, message)
+        begun.watch = watch
         note(begun, call)
         return begun
 
     def _begin_receive(self, buffer: Buffer, source: int, tag: int, call: str) -> ReceiveCall:
         """Begin to receive into a buffer."""
         here = self._context
-        if here.world.check:
-            memory = ReceivedMemory(buffer, call, _line(here))
-            begun = ReceiveCall(
-                here.world, here.me, self._await(memory, wire_type(buffer), source, tag, call)
-            )
-            begun.watch = memory
-        else:
-            begun = ReceiveCall(
-                here.world, here.me, self._await(buffer, wire_type(buffer), source, tag, call)
-            )
+        watch = ReceivedMemory(buffer, call, _line(here)) if here.world.check else None
+        receive = self._await(watch or buffer, wire_type(buffer), source, tag, call)
+        begun = ReceiveCall(here.world, here.me, receive)
+        begun.watch = watch
         note(begun, call)
         return begun
 
@@ -126,7 +118,7 @@ def note(call: SendCall | ReceiveCall, name: str) -> None:
         call.note(name, begun)
 
 
-def memory(buf: Any, peer: int, call: str, *, writable: bool = False) -> Buffer:
+def peer_buffer(buf: Any, peer: int, call: str, *, writable: bool = False) -> Buffer:
     """Return a buffer specification, resolved; where the peer is PROC_NULL, it may be anything."""
     if peer < 0 and as_rank(peer) is PROC_NULL:
         return _NO_MEMORY
@@ -139,26 +131,26 @@ def wire_type(buffer: Buffer) -> np.dtype[Any] | None:
     return None if state is _BYTE else state.layout.dtype
 
 
-def checked_peer(comm: Endpoint, peer: int, role: str, tag: int, call: str) -> int:
-    """Return the rank to send to or receive from, if it and the tag can be."""
-    return _peer(comm._context, peer, role, tag, call)
+def check_address(comm: Endpoint, peer: int, role: str, tag: int, call: str) -> None:
+    """Check the rank to send to or receive from, and the tag."""
+    _address(comm._context, peer, role, tag, call)
 
 
-def _peer(here: Context, peer: int, role: str, tag: int, call: str) -> int:
-    if peer < 0:
+def _address(here: Context, peer: int, role: str, tag: int, call: str) -> tuple[int, int]:
+    """Return the rank to send to or receive from, and the tag, if they can be."""
+    if type(peer) is not int or peer < 0:
         peer = as_rank(peer)
+    if type(tag) is not int:
+        tag = as_rank(tag)  # as whole a number as ranks are
     if (
         not 0 <= peer < len(here.peers)
         and peer is not PROC_NULL
         and (peer is not ANY_SOURCE or role == "dest")
     ):
-        raise error(
-            "ERR_RANK",
-            f"{call}: {role} {peer} is not a rank of this communicator; pick 0 to {len(here.peers) - 1}",
-        )
+        raise no_rank(call, role, peer, here.peers)
     if not 0 <= tag <= TAG_UB_VALUE and (tag != ANY_TAG or role == "dest"):
         raise _bad_tag(call, tag)
-    return peer
+    return peer, tag
 
 
 def _line(here: Context) -> Mark:
