@@ -10,7 +10,7 @@ import typer
 
 from tpsim.cli.drawing import check_folder, draw
 from tpsim.cli.trace_file import check_trace_file
-from tpsim.cli.usage import usage_errors
+from tpsim.cli.usage import numbers, usage_errors
 
 
 def estimate(
@@ -157,7 +157,7 @@ def _show_layer(rows: list[Any], *, as_json: bool) -> None:
 def _numbers(text: str) -> list[int]:
     """Return the numbers of ranks of "1,2,4"."""
     try:
-        ranks = [int(part) for part in text.split(",")]
+        ranks = numbers(text)
     except ValueError:
         ranks = []
     if not ranks or min(ranks) < 1:

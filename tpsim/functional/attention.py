@@ -73,7 +73,7 @@ def attention_probabilities(
     kv_heads, kv_seq = k.shape[1:3]
     check_shared_heads(q, k)
     # float(): as a NumPy scalar, say 1/np.sqrt(size), the scale would turn float32 into float64
-    scaled = _stack_heads(q, kv_heads) * float(scale)
+    scaled = stack_heads(q, kv_heads) * float(scale)
     scores = (scaled @ k.swapaxes(-1, -2)).reshape(batch, heads, seq, kv_seq)
     if causal:
         scores += causal_mask(seq, kv_seq, like=q)
@@ -94,10 +94,10 @@ def attention_probabilities_grad(
     care: P = 0 makes dS = 0. `out` is for dS, and may be dp itself.
     """
     kv_heads = k.shape[1]
-    ds = _stack_heads(softmax_grad(probabilities, dp, out=out), kv_heads)
+    ds = stack_heads(softmax_grad(probabilities, dp, out=out), kv_heads)
     dq = ds @ k
     dq *= scale
-    dk = ds.swapaxes(-1, -2) @ _stack_heads(q, kv_heads)
+    dk = ds.swapaxes(-1, -2) @ stack_heads(q, kv_heads)
     dk *= scale
     return dq.reshape(q.shape), dk
 
@@ -107,7 +107,7 @@ def attention_probabilities_grad(
 def attention_output(probabilities: Array, v: Array) -> Array:
     """`O = P V`, the second half of `attention`."""
     batch, heads, seq, _ = probabilities.shape
-    out: Array = _stack_heads(probabilities, v.shape[1]) @ v  # [batch, kv_heads, heads/kv_heads·seq, size]
+    out: Array = stack_heads(probabilities, v.shape[1]) @ v  # [batch, kv_heads, heads/kv_heads·seq, size]
     return out.reshape(batch, heads, seq, v.shape[-1])
 
 
@@ -115,7 +115,7 @@ def attention_output(probabilities: Array, v: Array) -> Array:
 @in_float32()
 def attention_output_grad(probabilities: Array, v: Array, dout: Array) -> tuple[Array, Array]:
     """Backward of `attention_output`: `dP = dO Vᵀ` and, summed over the heads that share v, `dV = Pᵀ dO`."""
-    p, do = (_stack_heads(x, v.shape[1]) for x in (probabilities, dout))
+    p, do = (stack_heads(x, v.shape[1]) for x in (probabilities, dout))
     dp: Array = do @ v.swapaxes(-1, -2)
     return dp.reshape(probabilities.shape), p.swapaxes(-1, -2) @ do
 
@@ -130,7 +130,7 @@ def check_shared_heads(q: Array, k: Array) -> None:
         )
 
 
-def _stack_heads(x: Array, kv_heads: int) -> Array:
+def stack_heads(x: Array, kv_heads: int) -> Array:
     """Stack the heads that share keys: [batch, heads, seq, n] → [batch, kv_heads, heads/kv_heads·seq, n]."""
     batch, heads, seq, n = x.shape
     stacked: Array = x.reshape(batch, kv_heads, heads // kv_heads * seq, n)

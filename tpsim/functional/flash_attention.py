@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tpsim.dry import kernel
-from tpsim.functional.attention import causal_mask, check_shared_heads
+from tpsim.functional.attention import causal_mask, check_shared_heads, stack_heads
 from tpsim.functional.narrow import Array, in_float32
 from tpsim.functional.sums import dot_last, sum_last
 
@@ -61,7 +61,7 @@ def flash_attention(
         scores -= largest
         p = np.exp(scores, out=scores)
         sums = sum_last(p)
-        some = _stacked(p, k) @ v[:, :, part.keys]
+        some = stack_heads(p, k.shape[1]) @ v[:, :, part.keys]
         out[:, :, part.queries] = some.reshape(*p.shape[:3], -1) / sums
         maximum[:, :, part.queries], total[:, :, part.queries] = largest, sums
     return out, maximum, total
@@ -92,13 +92,13 @@ def flash_attention_grad(
         p -= maximum[:, :, part.queries]
         np.exp(p, out=p)
         p /= total[:, :, part.queries]
-        do, queries = (_stacked(x[:, :, part.queries], k) for x in (dout, q))
-        dv[:, :, part.keys] += _stacked(p, k).swapaxes(-1, -2) @ do
+        do, queries = (stack_heads(x[:, :, part.queries], k.shape[1]) for x in (dout, q))
+        dv[:, :, part.keys] += stack_heads(p, k.shape[1]).swapaxes(-1, -2) @ do
         ds = (do @ v[:, :, part.keys].swapaxes(-1, -2)).reshape(p.shape)  # dP
         ds -= dot_last(p, ds)
         ds *= p
         ds *= float(scale)
-        stacked = _stacked(ds, k)
+        stacked = stack_heads(ds, k.shape[1])
         dq[:, :, part.queries] = (stacked @ k[:, :, part.keys]).reshape(*p.shape[:3], -1)
         dk[:, :, part.keys] += stacked.swapaxes(-1, -2) @ queries
     return dq, dk, dv
@@ -117,18 +117,10 @@ def _scores(q: Array, k: Array, part: _Part, causal: bool, scale: float) -> Arra
     some = q[:, :, part.queries]
     keys = k[:, :, part.keys]
     # float(): as a NumPy scalar, say 1/np.sqrt(size), the scale would turn float32 into float64
-    scores: Array = (_stacked(some * float(scale), k) @ keys.swapaxes(-1, -2)).reshape(
+    scores: Array = (stack_heads(some * float(scale), k.shape[1]) @ keys.swapaxes(-1, -2)).reshape(
         *some.shape[:3], keys.shape[2]
     )
     if causal:  # only the last keys are hidden from some of these queries
         count = some.shape[2]
         scores[..., -count:] += causal_mask(count, count, like=q)
     return scores
-
-
-def _stacked(x: Array, k: Array) -> Array:
-    """Stack the heads that share keys: [batch, heads, seq, n] → [batch, kv_heads, heads/kv_heads·seq, n]."""
-    batch, heads, seq, n = x.shape
-    kv_heads = k.shape[1]
-    stacked: Array = x.reshape(batch, kv_heads, heads // kv_heads * seq, n)
-    return stacked
